@@ -1,0 +1,55 @@
+"""Access to the server's Docker Engine through the Docker SDK, shared by this project's modules.
+
+The SDK is Debian's and Ubuntu's package ``python3-docker`` (role ``docker`` installs it).
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+DOCKER_IMPORT_ERROR: str | None
+try:
+    import docker
+    import docker.errors
+
+    DOCKER_IMPORT_ERROR = None
+except ImportError:
+    DOCKER_IMPORT_ERROR = traceback.format_exc()
+
+PROJECT_LABEL = "com.docker.compose.project"
+SERVICE_LABEL = "com.docker.compose.service"
+ONE_OFF_LABEL = "com.docker.compose.oneoff"
+WORKING_DIR_LABEL = "com.docker.compose.project.working_dir"
+
+
+class EngineUnavailable(Exception):
+    """The Docker Engine cannot be asked; the message names why and the cure."""
+
+
+def connect(timeout: float = 60.0) -> Any:
+    """Return a ``docker.DockerClient`` whose engine has answered.
+
+    :param timeout: seconds that one call of the API may take.
+    :raises EngineUnavailable: the SDK is missing or the engine does not answer.
+    """
+    if DOCKER_IMPORT_ERROR is not None:
+        raise EngineUnavailable("python3-docker is missing; run playbooks/site.yml, whose role docker installs it")
+    try:
+        client = docker.from_env(timeout=timeout)
+        client.ping()
+    except (docker.errors.DockerException, OSError) as error:
+        raise EngineUnavailable(
+            f"the Docker Engine does not answer ({error}); see `systemctl status docker`, or run playbooks/site.yml"
+        ) from error
+    return client
+
+
+def image_digest(reference: str) -> str | None:
+    """Return the digest that an image reference pins (``repo:tag@sha256:…``), or None."""
+    return reference.partition("@")[2] or None
+
+
+def last_lines(container: Any, lines: int = 20) -> str:
+    """Return a container's last log lines as text, for an error message."""
+    return str(container.logs(tail=lines).decode("utf-8", errors="replace")).rstrip()
