@@ -1,0 +1,75 @@
+"""Makes the project's plugins importable as Ansible imports them, and runs modules in this process.
+
+After this file was read, `ansible.modules.<name>`, `ansible.module_utils.<name>` and `ansible.plugins.filter.<name>` (and
+lookup, callback) also find the files below `plugins/`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, Protocol
+
+import ansible.module_utils
+import ansible.modules
+import ansible.plugins.callback
+import ansible.plugins.filter
+import ansible.plugins.lookup
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+for _package, _folder in (
+    (ansible.module_utils, "module_utils"),
+    (ansible.modules, "modules"),
+    (ansible.plugins.filter, "filter"),
+    (ansible.plugins.lookup, "lookup"),
+    (ansible.plugins.callback, "callback"),
+):
+    _package.__path__.append(str(ROOT / "plugins" / _folder))
+
+# processors are shared and slow at times: the number of examples bounds the tests, not a deadline for each
+settings.register_profile("project", deadline=None, derandomize=True, max_examples=100)
+settings.load_profile("project")
+
+
+class RunModule(Protocol):
+    """Runs a module's `main()` in this process; see `run_module`."""
+
+    def __call__(self, name: str, args: dict[str, Any], *, check: bool = False, diff: bool = False) -> dict[str, Any]: ...
+
+
+@pytest.fixture
+def project_root() -> Path:
+    """The top folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def run_module() -> RunModule:
+    """A function that runs the module `name` with `args` as Ansible would and returns the JSON that it prints.
+
+    Values of `no_log` arguments are already masked in what it returns, as in Ansible's output. `failed` is true when the
+    module failed; an exception of the module is the test's.
+    """
+
+    def run(name: str, args: dict[str, Any], *, check: bool = False, diff: bool = False) -> dict[str, Any]:
+        module = importlib.import_module(f"ansible.modules.{name}")
+        stdout = io.StringIO()
+        with (
+            patch_module_args({**args, "_ansible_check_mode": check, "_ansible_diff": diff}),
+            redirect_stdout(stdout),
+            redirect_stderr(io.StringIO()),
+            pytest.raises(SystemExit) as ended,
+        ):
+            module.main()
+        result: dict[str, Any] = json.loads(stdout.getvalue())
+        assert bool(result.get("failed")) == (ended.value.code not in (0, None))
+        return {"changed": False, **result}
+
+    return run
