@@ -1,0 +1,57 @@
+"""Filters that read the stack's compose file."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleFilterError
+
+# the forms that Compose interpolates: $VAR is not used by this project's file
+_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::?(?P<kind>[-?])(?P<rest>[^}]*))?\}")
+
+
+def interpolate(text: str, environment: dict[str, Any]) -> str:
+    """Return text with Compose's ``${NAME}``, ``${NAME:-default}`` and ``${NAME:?message}`` replaced.
+
+    :param environment: values by variable name; an empty value counts as unset, as with Compose's colon forms.
+    :raises AnsibleFilterError: a variable without default has no value.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        given = environment.get(match["name"])
+        if given not in (None, ""):
+            return str(given)
+        if match["kind"] == "-":
+            return match["rest"]
+        raise AnsibleFilterError(f"docker-compose.yaml needs {match['name']}: {match['rest'] or 'it has no default'}")
+
+    return _VARIABLE.sub(value, text)
+
+
+def compose_images(compose: str, environment: dict[str, Any], profiles: list[str] | None = None) -> dict[str, str]:
+    """Return the image reference of each service of a compose file.
+
+    :param compose: the file's text.
+    :param environment: what the file's variables are replaced by.
+    :param profiles: profiles whose services count too; services without a profile always do.
+    :raises AnsibleFilterError: a variable has no value, or the text is not a compose file.
+    """
+    try:
+        services = yaml.safe_load(compose)["services"]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise AnsibleFilterError(f"docker-compose.yaml is not a compose file with services: {error}") from error
+    return {
+        name: interpolate(service["image"], environment)
+        for name, service in services.items()
+        if not service.get("profiles") or set(service["profiles"]) & set(profiles or [])
+    }
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        return {"compose_images": compose_images}

@@ -1,0 +1,94 @@
+"""Filters that list what stands in the way of a deploy; each answer names the cure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+BCRYPT_MAX_BYTES = 72  # bcrypt ignores what comes after; the application hashes users' passwords with it
+SECRET_KEY_MIN = 32  # the application's own minimum for SECRET_KEY
+PASSWORD_MIN = 12
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+_PLACEHOLDER = re.compile(r"change.?me|replace.?me|placeholder|not-a-secret|example|your[_-]|todo|<.*>", re.IGNORECASE)
+# the guide's and the application's published defaults
+_DEFAULTS = frozenset({"rootpassword", "user123", "admin123", "root", "admin", "password", "integr8scode"})
+
+
+def _problems_of_secret(name: str, value: object, minimum: int, allow_fake: bool) -> list[str]:
+    if value is None or value == "":
+        return [f"{name} is missing. Put it into the inventory's vault.yml (ansible-vault edit)."]
+    text = str(value)
+    problems = []
+    if _UNPRINTABLE.search(text):
+        problems.append(f"{name} holds a line break or another control character, which no file format here can carry.")
+    if len(text) < minimum:
+        problems.append(f"{name} has {len(text)} characters, {minimum} are the least. Make one: openssl rand -base64 48")
+    if not allow_fake and (text.lower() in _DEFAULTS or _PLACEHOLDER.search(text)):
+        problems.append(f"{name} is a default or placeholder value. Make one: openssl rand -base64 48")
+    return problems
+
+
+def secret_problems(secrets: dict[str, Any], allow_fake: bool = False) -> list[str]:
+    """Return what is wrong with the secrets, never showing one.
+
+    :param secrets: by name of the variable; names that end in ``secret_key`` need 32 characters, others 12.
+    :param allow_fake: whether published defaults and placeholders pass, as in the lab.
+    """
+    problems = []
+    for name, value in secrets.items():
+        minimum = SECRET_KEY_MIN if name.endswith("secret_key") else PASSWORD_MIN
+        problems += _problems_of_secret(name, value, minimum, bool(allow_fake))
+        if name.endswith(("_user_password", "_admin_password")) and len(str(value or "").encode()) > BCRYPT_MAX_BYTES:
+            problems.append(f"{name} is longer than the {BCRYPT_MAX_BYTES} bytes that bcrypt reads; shorten it.")
+    return problems
+
+
+def state_problems(state: dict[str, Any], needs: dict[str, Any]) -> list[str]:
+    """Return what on a server stands in the way of a deploy.
+
+    :param state: the answer of the module ``integr8scode_state``.
+    :param needs: ``ports`` (list), ``memory_mb``, ``disk_mb`` (least total memory and free disk), ``adopt`` (bool).
+    """
+    problems = []
+    foreign = state["foreign"]
+    if not needs.get("adopt") and (foreign["containers"] or foreign["volumes"]):
+        where = sorted({entry["working_dir"] for entry in foreign["containers"]})
+        names = sorted(entry["name"] for entry in foreign["containers"]) or foreign["volumes"]
+        problems.append(
+            f"another installation with the Compose project name 'integr8scode' is on this server"
+            f"{' (from ' + ', '.join(where) + ')' if where else ''}: {', '.join(names)}. Deploying would seize its "
+            "containers and volumes. Move its data away and remove it (`docker compose down` in its folder keeps the "
+            "volumes, `down --volumes` deletes them)."
+        )
+    own = {"docker-proxy", "haproxy"} if state["containers"].get("edge") else set()
+    for port in needs["ports"]:
+        listener = state["listeners"].get(str(port))
+        if listener is not None and listener not in own and not (foreign["containers"] and listener == "docker-proxy"):
+            problems.append(
+                f"port {port} is taken by {listener}. Stop that program, or choose another port "
+                "(integr8scode_https_port, integr8scode_frontend_port)."
+            )
+    total = state["memory"]["total_bytes"] // 2**20
+    if total < needs["memory_mb"]:
+        problems.append(
+            f"the server has {total} MiB of memory, the stack with k3s needs {needs['memory_mb']} "
+            "(integr8scode_min_memory_mb)."
+        )
+    for place in state["disk"].values():
+        free = place["free_bytes"] // 2**20
+        if free < needs["disk_mb"]:
+            problems.append(
+                f"{place['path']} has {free} MiB free, a deploy needs {needs['disk_mb']} "
+                "(integr8scode_min_free_disk_mb). `docker system df` says what uses it."
+            )
+        if place["free_inodes"] is not None and place["free_inodes"] < 20000:
+            problems.append(f"{place['path']} has only {place['free_inodes']} inodes free, an image needs some 20000.")
+    return problems
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        return {"secret_problems": secret_problems, "state_problems": state_problems}

@@ -1,0 +1,299 @@
+#!/usr/bin/python
+"""Write one release of the stack, named by its content."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_bundle
+short_description: Write one release of the stack, named by its content
+description:
+  - Writes every mounted configuration file to C(<base>/files/<hash>/<name>) and the release to
+    C(<base>/releases/<id>/) with C(docker-compose.yaml), C(digests.yaml), C(.env) and C(release.json).
+  - The id comes from the tag, the digests, the compose file and the configuration, not from time, author or secrets, so
+    the same input gives the same id and nothing to do.
+  - What is written is never changed again; C(release.json) comes last, so a release without it is not complete.
+options:
+  base:
+    description: Where Integr8sCode is installed.
+    type: path
+    default: /opt/integr8scode
+  tag:
+    description: The release's tag.
+    type: str
+    required: true
+  compose:
+    description: Text of docker-compose.yaml.
+    type: str
+    required: true
+  images:
+    description: Pinned image of each service, as M(container_images) returns them.
+    type: dict
+    required: true
+  digests:
+    description: Digest by image reference, kept in release.json. Null where it is unknown (check mode without an engine).
+    type: dict
+    required: true
+  files:
+    description: Configuration files. None may hold a secret.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the file.
+        type: str
+        required: true
+      variable:
+        description: Variable of the compose file that gets the file's path.
+        type: str
+        required: true
+      content:
+        description: Text of the file.
+        type: str
+        required: true
+  environment:
+    description: Other variables of the compose file.
+    type: dict
+    default: {}
+  overrides:
+    description: Compose files outside the release that come after its own, by absolute path.
+    type: list
+    elements: path
+    default: []
+  author:
+    description: Who made the release, for release.json.
+    type: str
+    default: ""
+  commit:
+    description: Commit of this project that made it, for release.json.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    description: Shows the files that differ from the running release's.
+"""
+
+EXAMPLES = r"""
+- name: Write the release
+  release_bundle:
+    tag: 2026.2.20
+    compose: "{{ lookup('ansible.builtin.file', 'docker-compose.yaml') }}"
+    images: "{{ pulled.services }}"
+    digests: "{{ pulled.digests }}"
+    files:
+      - {name: config.toml, variable: CONFIG_TOML, content: "{{ config | integr8scode_toml }}"}
+"""
+
+RETURN = r"""
+id:
+  description: Name of the release, C(<tag>-<12 hex digits>).
+  type: str
+  returned: always
+path:
+  description: Folder of the release.
+  type: path
+  returned: always
+current:
+  description: Whether it is the one that runs.
+  type: bool
+  returned: always
+files:
+  description: Absolute path of each configuration file, by name.
+  type: dict
+  returned: always
+"""
+
+import hashlib  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import tempfile  # noqa: E402
+from datetime import datetime, timezone  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+HASH_DIGITS = 12
+
+
+def digest_of(*parts: str) -> str:
+    """Return a short hash of texts; which part a character belongs to matters."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:HASH_DIGITS]
+
+
+def dotenv_line(name: str, value: object) -> str:
+    """Return one line of Compose's .env, the value taken literally.
+
+    :raises ValueError: a value that single quotes cannot hold.
+    """
+    text = str(value)
+    if "'" in text or "\n" in text:
+        raise ValueError(f"{name}: a variable of the compose file may hold neither a quote nor a line break")
+    return f"{name}='{text}'\n"
+
+
+class Bundle:
+    """One release, as it is to stand on the server."""
+
+    def __init__(self, parameters: dict[str, Any]) -> None:
+        self.base = Path(parameters["base"])
+        self.tag: str = parameters["tag"]
+        self.parameters = parameters
+        self.files = {
+            entry["name"]: self.base / "files" / digest_of(entry["name"], entry["content"]) / entry["name"]
+            for entry in parameters["files"]
+        }
+        self.environment: dict[str, str] = {
+            **{name: str(value) for name, value in parameters["environment"].items()},
+            **{entry["variable"]: str(self.files[entry["name"]]) for entry in parameters["files"]},
+            "IMAGE_TAG": self.tag,
+        }
+        identity = {
+            "tag": self.tag,
+            "compose": parameters["compose"],
+            "images": parameters["images"],
+            "environment": self.environment,
+        }
+        self.id = f"{self.tag}-{digest_of(json.dumps(identity, sort_keys=True))}"
+        self.path = self.base / "releases" / self.id
+
+    def contents(self) -> dict[Path, str]:
+        """Return every file of the release but its record."""
+        compose_files = [str(self.path / "docker-compose.yaml"), str(self.path / "digests.yaml")]
+        settings = {
+            "COMPOSE_PROJECT_NAME": "integr8scode",
+            "COMPOSE_FILE": ":".join(compose_files + self.parameters["overrides"]),
+            **dict(sorted(self.environment.items())),
+        }
+        # JSON is YAML, and needs no library on the server
+        digests = {"services": {name: {"image": image} for name, image in self.parameters["images"].items()}}
+        return {
+            **{self.files[entry["name"]]: entry["content"] for entry in self.parameters["files"]},
+            self.path / "docker-compose.yaml": self.parameters["compose"],
+            self.path / "digests.yaml": json.dumps(digests, indent=2, sort_keys=True) + "\n",
+            self.path / ".env": "".join(dotenv_line(name, value) for name, value in settings.items()),
+        }
+
+    def record(self, now: datetime) -> dict[str, Any]:
+        """Return release.json."""
+        return {
+            "id": self.id,
+            "tag": self.tag,
+            "images": self.parameters["images"],
+            "digests": self.parameters["digests"],
+            "files": {name: str(path) for name, path in self.files.items()},
+            "created_at": now.isoformat(timespec="seconds"),
+            "author": self.parameters["author"],
+            "commit": self.parameters["commit"],
+        }
+
+    def is_current(self) -> bool:
+        """Return whether this release is the one that runs."""
+        return (self.base / "current").resolve() == self.path
+
+    def is_complete(self) -> bool:
+        """Return whether everything stands as it was written."""
+        return (self.path / "release.json").exists() and all(
+            path.exists() and path.read_text(encoding="utf-8") == text for path, text in self.contents().items()
+        )
+
+    def write(self, now: datetime) -> None:
+        """Write the release; its record last."""
+        for directory, mode in ((self.base, 0o755), (self.base / "files", 0o755), (self.base / "releases", 0o750)):
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o750, exist_ok=True)
+        for path, text in self.contents().items():
+            path.parent.mkdir(mode=0o755, exist_ok=True)
+            write_atomically(path, text, 0o644)
+        write_atomically(self.path / "release.json", json.dumps(self.record(now), indent=2) + "\n", 0o640)
+
+
+def write_atomically(path: Path, text: str, mode: int) -> None:
+    """Write a file so that it is either not there or whole."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def running_texts(base: Path) -> dict[str, str]:
+    """Return the running release's files by name, for the diff."""
+    current = base / "current"
+    paths = [current / name for name in ("docker-compose.yaml", "digests.yaml", ".env")]
+    if (current / "release.json").exists():
+        record = json.loads((current / "release.json").read_text(encoding="utf-8"))
+        paths += [Path(path) for path in record["files"].values()]
+    return {path.name: path.read_text(encoding="utf-8") for path in paths if path.exists()}
+
+
+def differences(bundle: Bundle) -> list[dict[str, str]]:
+    """Return Ansible's diff of the release against the running one."""
+    before = running_texts(bundle.base)
+    return [
+        {
+            "before_header": f"{path.name} (running)",
+            "after_header": str(path),
+            "before": before.get(path.name, ""),
+            "after": text,
+        }
+        for path, text in bundle.contents().items()
+        if before.get(path.name, "") != text
+    ]
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "base": {"type": "path", "default": "/opt/integr8scode"},
+            "tag": {"type": "str", "required": True},
+            "compose": {"type": "str", "required": True},
+            "images": {"type": "dict", "required": True},
+            "digests": {"type": "dict", "required": True},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "variable": {"type": "str", "required": True},
+                    "content": {"type": "str", "required": True},
+                },
+            },
+            "environment": {"type": "dict", "default": {}},
+            "overrides": {"type": "list", "elements": "path", "default": []},
+            "author": {"type": "str", "default": ""},
+            "commit": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    bundle = Bundle(module.params)
+    try:
+        changed = not bundle.is_complete()
+        diff = differences(bundle) if changed else []
+        if changed and not module.check_mode:
+            bundle.write(datetime.now(timezone.utc))
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"release {bundle.id} cannot be written: {error}")
+    module.exit_json(
+        changed=changed,
+        id=bundle.id,
+        path=str(bundle.path),
+        current=bundle.is_current(),
+        files={name: str(path) for name, path in bundle.files.items()},
+        diff=diff,
+    )
+
+
+if __name__ == "__main__":
+    main()
