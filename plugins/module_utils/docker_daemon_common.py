@@ -1,0 +1,194 @@
+"""What the docker_daemon_* modules share: versions, supported systems and the daemon's configuration as pure functions."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+# What a supported system is, and the packages that make up Docker there. Debian splits the client off; Ubuntu does not,
+# and calls Compose v2 docker-compose-v2.
+_COMMON = ("apparmor", "ca-certificates", "python3-docker", "python3-requests", "python3-yaml")
+SUPPORTED: dict[tuple[str, str], tuple[str, ...]] = {
+    ("debian", "13"): ("docker.io", "docker-cli", "docker-compose", *_COMMON),
+    ("ubuntu", "24.04"): ("docker.io", "docker-compose-v2", *_COMMON),
+}
+ENGINE_PACKAGE = "docker.io"
+
+# Packages of other sources: apt would remove them, and with them the running daemon, to install docker.io.
+FOREIGN_PACKAGES = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-compose-plugin", "moby-engine", "podman-docker")
+
+# Keys that dockerd takes over on SIGHUP (moby: daemon/reload.go); any other needs a restart.
+RELOADABLE = frozenset(
+    {
+        "allow-nondistributable-artifacts",
+        "authorization-plugins",
+        "debug",
+        "default-runtime",
+        "features",
+        "insecure-registries",
+        "labels",
+        "live-restore",
+        "max-concurrent-downloads",
+        "max-concurrent-uploads",
+        "max-download-attempts",
+        "network-diagnostic-port",
+        "registry-mirrors",
+        "runtimes",
+        "shutdown-timeout",
+    }
+)
+
+# First line of every ca.crt that this project wrote; readers of PEM skip what stands outside the blocks.
+CA_MARK = "# Managed by Ansible (role docker). Removed when its registry leaves docker_registry_ca_certificates.\n"
+
+
+class DockerDaemonError(Exception):
+    """Something that has to be told to the operator, as one complete sentence with its cure."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A distribution as /etc/os-release names it."""
+
+    id: str
+    version: str
+    name: str
+
+
+def parse_os_release(text: str) -> System:
+    """Read ID, VERSION_ID and PRETTY_NAME out of the text of /etc/os-release (os-release(5))."""
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        key, separator, value = line.strip().partition("=")
+        if separator and not key.startswith("#"):
+            values[key] = value.strip().strip("\"'")
+    return System(
+        id=values.get("ID", "unknown").lower(),
+        version=values.get("VERSION_ID", ""),
+        name=values.get("PRETTY_NAME", values.get("ID", "an unknown system")),
+    )
+
+
+def packages_for(system: System) -> tuple[str, ...]:
+    """The packages that make up Docker on this system.
+
+    Raises DockerDaemonError for a system that is not supported, by its name.
+    """
+    packages = SUPPORTED.get((system.id, system.version))
+    if packages is None:
+        known = ", ".join(f"{name.capitalize()} {version}" for name, version in SUPPORTED)
+        raise DockerDaemonError(
+            f"{system.name} is not supported by the role docker, whose packages are known for {known}. "
+            "Its distribution may lack Docker Engine 25 or Compose 2.26: install one of these systems on the server."
+        )
+    return packages
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: '26.1.5+dfsg1-9+b11', '1:2.26.1-4' and 'v2.26.1' alike.
+
+    An epoch (before a colon) and a leading v are left out. Raises ValueError when no number is found.
+    """
+    match = re.match(r"(?:\d+:)?v?(\d+(?:\.\d+)*)", version.strip())
+    if match is None:
+        raise ValueError(f"'{version}' does not begin with a version number")
+    return tuple(int(part) for part in match.group(1).split("."))
+
+
+def is_older(version: str, minimum: str) -> bool:
+    """Whether a version is older than a minimum, comparing only numbers ('26.1' is not older than '26.1.0')."""
+    left, right = list(version_tuple(version)), list(version_tuple(minimum))
+    length = max(len(left), len(right))
+    return left + [0] * (length - len(left)) < right + [0] * (length - len(right))
+
+
+def parse_apt_policy(text: str) -> dict[str, tuple[str, str]]:
+    """Package -> (installed, candidate) from `apt-cache policy`; an empty string where it says (none)."""
+    found: dict[str, tuple[str, str]] = {}
+    package, installed = "", ""
+    for line in text.splitlines():
+        if line and not line.startswith(" ") and line.endswith(":"):
+            package = line[:-1].split(":")[0]
+        elif line.strip().startswith("Installed:"):
+            installed = line.split(":", 1)[1].strip()
+        elif line.strip().startswith("Candidate:") and package:
+            candidate = line.split(":", 1)[1].strip()
+            found[package] = (
+                "" if installed == "(none)" else installed,
+                "" if candidate == "(none)" else candidate,
+            )
+    return found
+
+
+def build_config(
+    *,
+    log_max_size: str,
+    log_max_file: int,
+    address_pools: list[dict[str, Any]],
+    bridge_address: str,
+    live_restore: bool,
+    registry_mirrors: list[str],
+    default_ulimits: Mapping[str, Mapping[str, int]],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of daemon.json; `options` is laid over the rest, key by key, and a null there removes a key.
+
+    Raises DockerDaemonError when a limit has no soft or hard value.
+    """
+    config: dict[str, Any] = {
+        "log-driver": "json-file",
+        # dockerd wants strings here
+        "log-opts": {"max-size": log_max_size, "max-file": str(log_max_file)},
+        "live-restore": live_restore,
+    }
+    if address_pools:
+        config["default-address-pools"] = [{"base": pool["base"], "size": int(pool["size"])} for pool in address_pools]
+    if bridge_address:
+        config["bip"] = bridge_address
+    if registry_mirrors:
+        config["registry-mirrors"] = list(registry_mirrors)
+    if default_ulimits:
+        ulimits = {}
+        for name, limits in default_ulimits.items():
+            if not {"soft", "hard"} <= set(limits):
+                raise DockerDaemonError(
+                    f"docker_default_ulimits: {name} needs both soft and hard, as in {{{name}: {{soft: 20000, hard: 20000}}}}."
+                )
+            ulimits[name] = {"Name": name, "Soft": int(limits["soft"]), "Hard": int(limits["hard"])}
+        config["default-ulimits"] = ulimits
+    for key, value in options.items():
+        if value is None:
+            config.pop(key, None)
+        else:
+            config[key] = value
+    return config
+
+
+def render_config(config: Mapping[str, Any]) -> str:
+    """daemon.json as text: sorted, so that the same settings give the same bytes."""
+    return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+
+def changed_keys(old_text: str | None, new: Mapping[str, Any]) -> set[str]:
+    """The top-level keys whose value differs between the old file (None: absent) and the new settings.
+
+    An old file that is not JSON counts as different in every key.
+    """
+    old: Any = {}
+    if old_text and old_text.strip():
+        try:
+            old = json.loads(old_text)
+        except ValueError:
+            return set(new)
+    if not isinstance(old, dict):
+        return set(new)
+    return {key for key in {*old, *new} if old.get(key) != new.get(key)}
+
+
+def action_for(keys: set[str]) -> str:
+    """What makes dockerd take over these keys: 'none', 'reload' (SIGHUP) or 'restart'."""
+    if not keys:
+        return "none"
+    return "reload" if keys <= RELOADABLE else "restart"

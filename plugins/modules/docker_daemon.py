@@ -1,0 +1,350 @@
+#!/usr/bin/python
+"""Ansible module: Docker's daemon.json and registry CAs, taken over with the least disturbance that does it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: docker_daemon
+short_description: Configure the Docker daemon and have it running
+description:
+  - Renders daemon.json, has C(dockerd --validate) read it before it replaces the old one, writes the CA certificates of
+    private registries, and makes the daemon take it over. A reload (SIGHUP) where that is enough; otherwise a restart,
+    before which a reload puts live-restore into force, so that running containers live through it.
+  - A restart that would stop running containers (live-restore off) is refused unless it is allowed.
+  - If the daemon does not come up with the new file, the old one is put back and the daemon started again.
+options:
+  log_max_size: {type: str, required: true, description: Size at which a container's log file is rotated.}
+  log_max_file: {type: int, required: true, description: Number of log files kept for each container.}
+  address_pools: {type: list, elements: dict, required: true, description: Pools (base, size) for networks without a subnet.}
+  bridge_address: {type: str, default: "", description: Address of docker0 with its prefix length.}
+  live_restore: {type: bool, required: true, description: Whether containers live on while the daemon is down.}
+  registry_mirrors: {type: list, elements: str, default: [], description: Pull-through mirrors of Docker Hub.}
+  default_ulimits: {type: dict, default: {}, description: Limit name to its soft and hard value.}
+  options: {type: dict, default: {}, description: Further keys of daemon.json; a null removes one.}
+  registry_ca_certificates: {type: dict, default: {}, description: Registry (host or host:port) to its CA in PEM.}
+  allow_container_restart: {type: bool, default: false, description: Allow a restart that stops running containers.}
+  engine_min_version: {type: str, required: true, description: Oldest engine that is accepted once it runs.}
+  compose_min_version: {type: str, required: true, description: Oldest Compose that C(docker compose) may turn out to be.}
+author: integr8scode-ansible
+"""
+
+EXAMPLES = r"""
+- name: Configure Docker
+  docker_daemon:
+    log_max_size: 10m
+    log_max_file: 3
+    address_pools: [{base: 172.24.0.0/14, size: 24}]
+    live_restore: true
+    engine_min_version: "25.0"
+    compose_min_version: 2.26.0
+"""
+
+RETURN = r"""
+action: {description: "What was done to the daemon: none, start, reload or restart.", type: str, returned: always}
+changed_keys: {description: Keys of daemon.json that changed., type: list, returned: always}
+engine_version: {description: Version of the engine that runs; empty in check mode without one., type: str, returned: always}
+compose_version: {description: Version of docker compose; empty in check mode without one., type: str, returned: always}
+"""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.docker_daemon_common import (
+    CA_MARK,
+    DockerDaemonError,
+    action_for,
+    build_config,
+    changed_keys,
+    is_older,
+    render_config,
+)
+
+CONFIG = "/etc/docker/daemon.json"
+CERTIFICATES = "/etc/docker/certs.d"
+# set while a new file waits for the daemon to take it over; /run forgets it on a reboot, which takes it over as well
+PENDING = "/run/docker-daemon.pending"
+DOCKER_SOCKET = "/run/docker.sock"
+
+
+def mask(text: str) -> str:
+    """Text for a diff, without the user and password of a URL."""
+    return re.sub(r"://[^/@\s\"]+@", "://***@", text)
+
+
+def read(path: str) -> str | None:
+    """A file's text; None when there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+class Daemon:
+    """The Docker daemon of this server."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+
+    def systemctl(self, *arguments: str) -> tuple[int, str]:
+        """Run systemctl; its exit code and output."""
+        code, out, err = self.module.run_command(["systemctl", *arguments])
+        return int(code), (out or err).strip()
+
+    def api(self, path: str) -> Any:
+        """GET a path of the Engine API through its socket. Raises OSError when the daemon does not answer."""
+        connection = http.client.HTTPConnection("localhost", timeout=30)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(30)
+        connection.sock.connect(DOCKER_SOCKET)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return json.loads(answer.read())
+
+    def state(self) -> tuple[bool, bool]:
+        """Whether the unit is (enabled, active)."""
+        _code, out = self.systemctl("show", "docker.service", "--property=UnitFileState,ActiveState")
+        values = dict(line.partition("=")[::2] for line in out.splitlines())
+        return values.get("UnitFileState") == "enabled", values.get("ActiveState") == "active"
+
+    def validate(self, text: str) -> None:
+        """Have dockerd read the new file. Raises DockerDaemonError with its words when it refuses."""
+        dockerd = shutil.which("dockerd", path="/usr/sbin:/usr/bin:/usr/local/bin:/sbin:/bin")
+        if dockerd is None:
+            return  # only in check mode on a fresh server: packages come first
+        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=self.module.tmpdir) as file:
+            file.write(text)
+            file.flush()
+            code, out, err = self.module.run_command([dockerd, "--validate", "--config-file", file.name])
+        if code != 0:
+            words = mask((err or out).strip().replace(file.name, CONFIG))
+            raise DockerDaemonError(
+                f"dockerd refuses the new {CONFIG}: {words} The old file is untouched. Correct the docker_* variables "
+                "that name these keys (docker_daemon_options for free ones)."
+            )
+
+    def running_containers(self) -> list[str]:
+        """Names of the containers that run; empty when the daemon does not."""
+        try:
+            return sorted(container["Names"][0].lstrip("/") for container in self.api("/containers/json"))
+        except OSError:
+            return []
+
+    def apply(self, action: str, *, restart_after_reload: bool) -> None:
+        """Start, reload or restart. Raises DockerDaemonError with the journal's last lines when that fails."""
+        # three starts in a minute and systemd would refuse the fourth (docker.service: StartLimitBurst=3)
+        self.systemctl("reset-failed", "docker.service")
+        if action == "restart" and restart_after_reload:
+            # puts live-restore into force in the daemon that is about to be stopped
+            self.systemctl("reload", "docker.service")
+        code, out = self.systemctl(action, "docker.service")
+        if code != 0:
+            _code, journal = self.module.run_command(
+                ["journalctl", "-u", "docker.service", "-n", "8", "-o", "cat", "--no-pager"]
+            )[:2]
+            raise DockerDaemonError(f"'systemctl {action} docker' failed: {out} {mask(str(journal).strip())}")
+
+
+def write(path: str, text: str, mode: int) -> None:
+    """Replace a file in one step."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def plan_certificates(wanted: dict[str, str]) -> dict[str, str | None]:
+    """Path -> new text, or None for a file of ours whose registry was taken out; only what differs.
+
+    Raises DockerDaemonError for a registry's name or a certificate that cannot be one.
+    """
+    plan: dict[str, str | None] = {}
+    for registry, pem in wanted.items():
+        if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", registry):
+            raise DockerDaemonError(
+                f"docker_registry_ca_certificates: '{registry}' is no registry's name; write host or host:port, without https://."
+            )
+        blocks = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem or "", re.DOTALL)
+        try:
+            for block in blocks:
+                ssl.PEM_cert_to_DER_cert(block)
+        except ValueError:
+            blocks = []
+        if not blocks:
+            raise DockerDaemonError(
+                f"docker_registry_ca_certificates: what is given for {registry} holds no certificate in PEM form "
+                "(-----BEGIN CERTIFICATE----- ...)."
+            )
+        path = f"{CERTIFICATES}/{registry}/ca.crt"
+        text = CA_MARK + "\n".join(blocks) + "\n"
+        if read(path) != text:
+            plan[path] = text
+    for registry in sorted(os.listdir(CERTIFICATES)) if os.path.isdir(CERTIFICATES) else []:
+        path = f"{CERTIFICATES}/{registry}/ca.crt"
+        if registry not in wanted and (read(path) or "").startswith(CA_MARK):
+            plan[path] = None
+    return plan
+
+
+def apply_certificates(plan: dict[str, str | None]) -> None:
+    """Write and remove the CA files; dockerd reads them at each connection, it needs no reload."""
+    for path, text in plan.items():
+        if text is not None:
+            write(path, text, 0o644)
+            continue
+        os.unlink(path)
+        if not os.listdir(os.path.dirname(path)):
+            os.rmdir(os.path.dirname(path))
+
+
+def replace_config(daemon: Daemon, text: str, old: str | None, action: str) -> None:
+    """Write daemon.json and make the daemon take it over; put the old file back when it does not come up with it."""
+    write(PENDING, action, 0o600)
+    write(CONFIG, text, 0o600)
+    try:
+        daemon.apply(action, restart_after_reload=True)
+    except DockerDaemonError as error:
+        if old is None:
+            os.unlink(CONFIG)
+        else:
+            write(CONFIG, old, 0o600)
+        try:
+            daemon.apply("restart", restart_after_reload=False)
+            state = "The old configuration was put back and the daemon runs with it."
+        except DockerDaemonError as again:
+            state = f"The old configuration was put back, and the daemon does not start with it either: {again}"
+        os.unlink(PENDING)
+        raise DockerDaemonError(f"Docker does not start with the new {CONFIG}: {error}. {state}") from error
+    os.unlink(PENDING)
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Do the module's work; what it returns to Ansible."""
+    parameters = module.params
+    daemon = Daemon(module)
+    names = (
+        "log_max_size log_max_file address_pools bridge_address live_restore registry_mirrors default_ulimits options"
+    ).split()
+    config = build_config(**{name: parameters[name] for name in names})
+    text, old = render_config(config), read(CONFIG)
+    certificates = plan_certificates(parameters["registry_ca_certificates"])
+    keys = changed_keys(old, config)
+    enabled, active = daemon.state()
+    if text != old:
+        daemon.validate(text)
+
+    action = action_for(keys) if text != old else "none"
+    if (pending := read(PENDING)) and action != "restart":
+        action = pending
+    if not active:
+        action = "start"
+    if action == "restart" and not config.get("live-restore") and not parameters["allow_container_restart"]:
+        running = daemon.running_containers()
+        if running:
+            raise DockerDaemonError(
+                f"{', '.join(sorted(keys)) or 'A change made before'} in {CONFIG} needs a restart of Docker, and with live-restore off that "
+                f"would stop {len(running)} running containers ({', '.join(running[:8])}). Set docker_live_restore: true, or "
+                "docker_allow_container_restart: true when you may stop them. Nothing has been changed."
+            )
+
+    changed = text != old or bool(certificates) or not enabled or action != "none"
+    diff = [
+        {"before_header": path, "after_header": path, "before": mask(before or ""), "after": mask(after or "")}
+        for path, before, after in [(CONFIG, old, text), *((path, read(path), new) for path, new in certificates.items())]
+        if before != after
+    ]
+    if not module.check_mode:
+        apply_certificates(certificates)
+        if text != old and action == "none":
+            write(CONFIG, text, 0o600)  # other bytes, same settings
+        elif text != old:
+            replace_config(daemon, text, old, action)
+        elif action != "none":
+            daemon.apply(action, restart_after_reload=True)
+            if pending:
+                os.unlink(PENDING)
+        if not enabled:
+            daemon.systemctl("enable", "docker.service")
+    engine, compose = check_versions(daemon, parameters, strict=not module.check_mode)
+    return {
+        "changed": changed,
+        "action": action,
+        "changed_keys": sorted(keys),
+        "engine_version": engine,
+        "compose_version": compose,
+        "diff": diff,
+    }
+
+
+def check_versions(daemon: Daemon, parameters: dict[str, Any], *, strict: bool) -> tuple[str, str]:
+    """Versions of the engine that runs and of `docker compose`, which a plugin elsewhere may shadow.
+
+    Raises DockerDaemonError when one is too old or, if strict, cannot be told.
+    """
+    try:
+        engine = str(daemon.api("/version")["Version"])
+    except OSError as error:
+        if strict:
+            raise DockerDaemonError(f"The Docker daemon does not answer at {DOCKER_SOCKET}: {error}") from error
+        return "", ""
+    code, out, err = daemon.module.run_command(["docker", "compose", "version", "--short"])
+    compose = str(out).strip()
+    if code != 0 and strict:
+        raise DockerDaemonError(f"'docker compose version' fails: {err.strip() or compose}. Is a broken plugin in the way?")
+    for name, version, minimum in (
+        ("Docker Engine", engine, parameters["engine_min_version"]),
+        ("Docker Compose", compose, parameters["compose_min_version"]),
+    ):
+        if version and is_older(version, minimum):
+            raise DockerDaemonError(
+                f"{name} {version} runs, {minimum} is the oldest that works here. If apt has a newer one installed, something "
+                "older is in the way: look for dockerd in /usr/local/bin, for docker-compose in ~/.docker/cli-plugins and "
+                "/usr/local/lib/docker/cli-plugins, or restart Docker."
+            )
+    return engine, compose
+
+
+def main() -> None:
+    """Entry point of the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "log_max_size": {"type": "str", "required": True},
+            "log_max_file": {"type": "int", "required": True},
+            "address_pools": {"type": "list", "elements": "dict", "required": True},
+            "bridge_address": {"type": "str", "default": ""},
+            "live_restore": {"type": "bool", "required": True},
+            "registry_mirrors": {"type": "list", "elements": "str", "default": []},
+            "default_ulimits": {"type": "dict", "default": {}},
+            "options": {"type": "dict", "default": {}},
+            "registry_ca_certificates": {"type": "dict", "default": {}},
+            "allow_container_restart": {"type": "bool", "default": False},
+            "engine_min_version": {"type": "str", "required": True},
+            "compose_min_version": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except DockerDaemonError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
