@@ -22,7 +22,9 @@ def _problems_of_secret(name: str, value: object, minimum: int, allow_fake: bool
     if _UNPRINTABLE.search(text):
         problems.append(f"{name} holds a line break or another control character, which no file format here can carry.")
     if len(text) < minimum:
-        problems.append(f"{name} has {len(text)} characters, {minimum} are the least. Make one: openssl rand -base64 48")
+        problems.append(
+            f"{name} has {len(text)} characters, {minimum} are the least. Make one: openssl rand -base64 48"
+        )
     if not allow_fake and (text.lower() in _DEFAULTS or _PLACEHOLDER.search(text)):
         problems.append(f"{name} is a default or placeholder value. Make one: openssl rand -base64 48")
     return problems

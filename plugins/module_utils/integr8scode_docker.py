@@ -23,7 +23,7 @@ ONE_OFF_LABEL = "com.docker.compose.oneoff"
 WORKING_DIR_LABEL = "com.docker.compose.project.working_dir"
 
 
-class EngineUnavailable(Exception):
+class EngineUnavailableError(Exception):
     """The Docker Engine cannot be asked; the message names why and the cure."""
 
 
@@ -31,15 +31,15 @@ def connect(timeout: float = 60.0) -> Any:
     """Return a ``docker.DockerClient`` whose engine has answered.
 
     :param timeout: seconds that one call of the API may take.
-    :raises EngineUnavailable: the SDK is missing or the engine does not answer.
+    :raises EngineUnavailableError: the SDK is missing or the engine does not answer.
     """
     if DOCKER_IMPORT_ERROR is not None:
-        raise EngineUnavailable("python3-docker is missing; run playbooks/site.yml, whose role docker installs it")
+        raise EngineUnavailableError("python3-docker is missing; run playbooks/site.yml, whose role docker installs it")
     try:
         client = docker.from_env(timeout=timeout)
         client.ping()
     except (docker.errors.DockerException, OSError) as error:
-        raise EngineUnavailable(
+        raise EngineUnavailableError(
             f"the Docker Engine does not answer ({error}); see `systemctl status docker`, or run playbooks/site.yml"
         ) from error
     return client

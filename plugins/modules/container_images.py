@@ -71,11 +71,11 @@ pulled:
   returned: always
 """
 
-from concurrent.futures import ThreadPoolExecutor  # noqa: E402
-from typing import Any  # noqa: E402
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.integr8scode_docker import EngineUnavailable, connect  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.integr8scode_docker import EngineUnavailableError, connect
 
 PARALLEL_PULLS = 3  # the engine's own limit of layers at a time (max-concurrent-downloads)
 
@@ -211,7 +211,7 @@ def main() -> None:
     references = sorted(set(services.values()))
     try:
         client = connect(timeout=600)
-    except EngineUnavailable as error:
+    except EngineUnavailableError as error:
         if module.check_mode:
             module.exit_json(
                 changed=True,

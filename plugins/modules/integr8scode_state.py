@@ -49,6 +49,14 @@ history:
   description: The newest entries of history.jsonl, oldest first.
   type: list
   returned: always
+seeded:
+  description: Path of the password file that the users were last seeded with, or null.
+  type: str
+  returned: always
+time:
+  description: The server's clock, seconds since 1970.
+  type: float
+  returned: always
 docker:
   description: C(available), C(error), C(version) of the engine and its C(root) directory.
   type: dict
@@ -76,18 +84,19 @@ disk:
   returned: always
 """
 
-import json  # noqa: E402
-import os  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.integr8scode_docker import (  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.integr8scode_docker import (
     ONE_OFF_LABEL,
     PROJECT_LABEL,
     SERVICE_LABEL,
     WORKING_DIR_LABEL,
-    EngineUnavailable,
+    EngineUnavailableError,
     connect,
     image_digest,
 )
@@ -124,6 +133,12 @@ def read_history(base: Path, lines: int) -> list[dict[str, Any]]:
     return entries[-lines:]
 
 
+def read_seeded(base: Path) -> str | None:
+    """Return the path of the password file that the users were last seeded with, or None."""
+    marker = base / "secrets" / "seeded"
+    return marker.read_text(encoding="utf-8").strip() if marker.exists() else None
+
+
 def describe_container(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return what matters of ``docker inspect``'s answer for one container."""
     state = attributes["State"]
@@ -148,7 +163,7 @@ def read_docker(project: str, base: Path) -> dict[str, Any]:
     empty: dict[str, Any] = {"containers": {}, "foreign": {"containers": [], "volumes": []}}
     try:
         client = connect(timeout=20)
-    except EngineUnavailable as error:
+    except EngineUnavailableError as error:
         return {"docker": {"available": False, "error": str(error), "version": None, "root": None}, **empty}
     info = client.info()
     containers: dict[str, list[dict[str, Any]]] = {}
@@ -252,6 +267,8 @@ def main() -> None:
         changed=False,
         release=release,
         history=read_history(base, module.params["history_lines"]),
+        seeded=read_seeded(base),
+        time=time.time(),
         listeners=read_listeners(set(module.params["ports"])),
         memory=read_memory(),
         disk={"base": free_space(base), "docker": free_space(docker_root)},

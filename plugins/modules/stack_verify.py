@@ -91,19 +91,19 @@ warnings:
   returned: always
 """
 
-import http.client  # noqa: E402
-import socket  # noqa: E402
-import ssl  # noqa: E402
-import time  # noqa: E402
-import urllib.parse  # noqa: E402
-from typing import Any  # noqa: E402
+import http.client
+import socket
+import ssl
+import time
+import urllib.parse
+from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.integr8scode_docker import (  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.integr8scode_docker import (
     ONE_OFF_LABEL,
     PROJECT_LABEL,
     SERVICE_LABEL,
-    EngineUnavailable,
+    EngineUnavailableError,
     connect,
     last_lines,
 )
@@ -111,7 +111,7 @@ from ansible.module_utils.integr8scode_docker import (  # noqa: E402
 ALIVE = (200, 429)  # the rate limiter's refusal is an answer of a living application
 
 
-class NotVerified(Exception):
+class VerificationError(Exception):
     """The stack is not what it should be; the message says what, why and where to look."""
 
 
@@ -173,14 +173,14 @@ class Verifier:
         return None
 
     def fail(self, problem: str, containers: list[Any]) -> None:
-        """Raise NotVerified with the containers' last lines."""
+        """Raise VerificationError with the containers' last lines."""
         logs = "".join(f"\nLast lines of {container.name}:\n{last_lines(container)}" for container in containers)
-        raise NotVerified(problem + "." + logs)
+        raise VerificationError(problem + "." + logs)
 
     def wait_until_running(self) -> None:
         """Wait until every service runs its image and is healthy.
 
-        :raises NotVerified: the time is over.
+        :raises VerificationError: the time is over.
         """
         while True:
             found = self.first_problem()
@@ -193,7 +193,7 @@ class Verifier:
     def watch(self) -> None:
         """Watch for the stable window.
 
-        :raises NotVerified: a container restarted or ended.
+        :raises VerificationError: a container restarted or ended.
         """
         before = {c.id: c.attrs["RestartCount"] for of_service in self.containers().values() for c in of_service}
         end = time.monotonic() + self.parameters["stable_seconds"]
@@ -226,7 +226,7 @@ class Verifier:
     def ask(self, what: str, good: tuple[int, ...], *request: Any) -> int:
         """Repeat a request until its status is good.
 
-        :raises NotVerified: the time is over.
+        :raises VerificationError: the time is over.
         """
         while True:
             try:
@@ -237,7 +237,7 @@ class Verifier:
             if status in good:
                 return status
             if time.monotonic() > self.deadline:
-                raise NotVerified(
+                raise VerificationError(
                     f"{what} through the edge: {found}. Look at `docker compose logs edge backend frontend` "
                     f"in {self.parameters['base']}/current."
                 )
@@ -246,7 +246,7 @@ class Verifier:
     def ask_edge(self) -> None:
         """Ask for health, page and login through the edge.
 
-        :raises NotVerified: an answer is wrong.
+        :raises VerificationError: an answer is wrong.
         """
         https, web = self.parameters["https_port"], self.parameters["frontend_port"]
         self.ask("the backend's health", ALIVE, https, "GET", "/api/v1/health/live")
@@ -261,13 +261,13 @@ class Verifier:
             return
         message = f"the login as {username} was answered with {status}"
         if self.parameters["password_must_fit"]:
-            raise NotVerified(f"{message}, although user-seed has just set this password.")
+            raise VerificationError(f"{message}, although user-seed has just set this password.")
         self.warnings.append(f"{message}: its password is not the inventory's. Mongo and Redis do answer.")
 
     def find_consumer_groups(self) -> None:
         """Wait for the consumer groups.
 
-        :raises NotVerified: the time is over.
+        :raises VerificationError: the time is over.
         """
         wanted = set(self.parameters["consumer_groups"])
         while wanted:
@@ -277,7 +277,7 @@ class Verifier:
             if not missing:
                 return
             if time.monotonic() > self.deadline:
-                raise NotVerified(
+                raise VerificationError(
                     f"no consumer group {', '.join(sorted(missing))} in Kafka: the worker of that name has not joined. "
                     "Look at `docker compose logs` of that worker."
                 )
@@ -310,7 +310,7 @@ def main() -> None:
         verifier.ask_edge()
         verifier.find_consumer_groups()
         verifier.watch()
-    except (EngineUnavailable, NotVerified, OSError) as error:
+    except (EngineUnavailableError, VerificationError, OSError) as error:
         module.fail_json(msg=str(error))
     for warning in verifier.warnings:
         module.warn(warning)
