@@ -1,7 +1,7 @@
 """Makes the project's plugins importable as Ansible imports them, and runs modules in this process.
 
-After this file was read, `ansible.modules.<name>`, `ansible.module_utils.<name>` and `ansible.plugins.filter.<name>` (and
-lookup, callback) also find the files below `plugins/`.
+After this file was read, `ansible.modules.<name>`, `ansible.module_utils.<name>` and `ansible.plugins.filter.<name>`
+(and lookup, callback) also find the files below `plugins/`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ settings.load_profile("project")
 class RunModule(Protocol):
     """Runs a module's `main()` in this process; see `run_module`."""
 
-    def __call__(self, name: str, args: dict[str, Any], *, check: bool = False, diff: bool = False) -> dict[str, Any]: ...
+    def __call__(
+        self, name: str, args: dict[str, Any], *, check: bool = False, diff: bool = False
+    ) -> dict[str, Any]: ...
 
 
 @pytest.fixture
@@ -54,8 +56,8 @@ def project_root() -> Path:
 def run_module() -> RunModule:
     """A function that runs the module `name` with `args` as Ansible would and returns the JSON that it prints.
 
-    Values of `no_log` arguments are already masked in what it returns, as in Ansible's output. `failed` is true when the
-    module failed; an exception of the module is the test's.
+    Values of `no_log` arguments are already masked in what it returns, as in Ansible's output. `failed` is true when
+    the module failed; an exception of the module is the test's.
     """
 
     def run(name: str, args: dict[str, Any], *, check: bool = False, diff: bool = False) -> dict[str, Any]:
