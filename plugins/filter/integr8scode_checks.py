@@ -8,6 +8,7 @@ from typing import Any
 BCRYPT_MAX_BYTES = 72  # bcrypt ignores what comes after; the application hashes users' passwords with it
 SECRET_KEY_MIN = 32  # the application's own minimum for SECRET_KEY
 PASSWORD_MIN = 12
+_MAKE_ONE = "Make one: openssl rand -base64 48"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 _PLACEHOLDER = re.compile(r"change.?me|replace.?me|placeholder|not-a-secret|example|your[_-]|todo|<.*>", re.IGNORECASE)
 # the guide's and the application's published defaults
@@ -26,7 +27,7 @@ def _problems_of_secret(name: str, value: object, minimum: int, allow_fake: bool
             f"{name} has {len(text)} characters, {minimum} are the least. Make one: openssl rand -base64 48"
         )
     if not allow_fake and (text.lower() in _DEFAULTS or _PLACEHOLDER.search(text)):
-        problems.append(f"{name} is a default or placeholder value. Make one: openssl rand -base64 48")
+        problems.append(f"{name} is a default or placeholder value. {_MAKE_ONE}")
     return problems
 
 

@@ -11,7 +11,8 @@ def _container_line(service: str, container: dict[str, Any]) -> str:
     restarts = f", {container['restarts']} restarts" if container["restarts"] else ""
     ended = "" if container["state"] == "running" else f" (exit code {container['exit_code']})"
     digest = (container["digest"] or "no digest").removeprefix("sha256:")[:12]
-    return f"    {service:<18} {container['state']}{ended}{health}{restarts}, {digest}, since {container['started_at'][:19]}Z"
+    since = container["started_at"][:19]
+    return f"    {service:<18} {container['state']}{ended}{health}{restarts}, {digest}, since {since}Z"
 
 
 def describe(host: str, state: dict[str, Any]) -> list[str]:
@@ -29,9 +30,8 @@ def describe(host: str, state: dict[str, Any]) -> list[str]:
         containers = state["containers"].get(service, [])
         lines += [_container_line(service, container) for container in containers] or [f"    {service:<18} MISSING"]
     for entry in reversed(state["history"]):
-        lines.append(
-            f"    {entry['at']} {entry['action']} {entry['release']}: {entry['result']} by {entry['by']}, {entry['seconds']} s"
-        )
+        what = f"{entry['action']} {entry['release']}: {entry['result']}"
+        lines.append(f"    {entry['at']} {what} by {entry['by']}, {entry['seconds']} s")
     return lines
 
 

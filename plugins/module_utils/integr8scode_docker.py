@@ -9,12 +9,15 @@ import traceback
 from typing import Any
 
 DOCKER_IMPORT_ERROR: str | None
+docker_errors: Any
 try:
     import docker
     import docker.errors
 
+    docker_errors = docker.errors
     DOCKER_IMPORT_ERROR = None
 except ImportError:
+    docker_errors = None
     DOCKER_IMPORT_ERROR = traceback.format_exc()
 
 PROJECT_LABEL = "com.docker.compose.project"
@@ -27,7 +30,7 @@ class EngineUnavailableError(Exception):
     """The Docker Engine cannot be asked; the message names why and the cure."""
 
 
-def connect(timeout: float = 60.0) -> Any:
+def connect(timeout: int = 60) -> Any:
     """Return a ``docker.DockerClient`` whose engine has answered.
 
     :param timeout: seconds that one call of the API may take.
@@ -38,7 +41,7 @@ def connect(timeout: float = 60.0) -> Any:
     try:
         client = docker.from_env(timeout=timeout)
         client.ping()
-    except (docker.errors.DockerException, OSError) as error:
+    except (docker_errors.DockerException, OSError) as error:
         raise EngineUnavailableError(
             f"the Docker Engine does not answer ({error}); see `systemctl status docker`, or run playbooks/site.yml"
         ) from error

@@ -75,7 +75,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.integr8scode_docker import EngineUnavailableError, connect
+from ansible.module_utils.integr8scode_docker import EngineUnavailableError, connect, docker_errors
 
 PARALLEL_PULLS = 3  # the engine's own limit of layers at a time (max-concurrent-downloads)
 
@@ -85,7 +85,7 @@ class ImageError(Exception):
 
 
 def registry_of(reference: str) -> str:
-    """Return the registry's host of an image reference (the rule of distribution/reference: a dot, a colon or localhost)."""
+    """Return the registry's host of an image reference (distribution/reference: a dot, a colon or localhost)."""
     first, slash, _ = reference.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return first
@@ -105,8 +105,8 @@ def explain(reference: str, error: Exception, username: str | None) -> str:
         )
     if any(word in lowered for word in ("manifest unknown", "not found", "name unknown")):
         return (
-            f"{reference} does not exist in the registry ({text}). Check the tag: a release carries it as YYYY.M.PATCH, "
-            "sha- and seven hex digits, or latest."
+            f"{reference} does not exist in the registry ({text}). Check the tag: a release carries it as "
+            "YYYY.M.PATCH, sha- and seven hex digits, or latest."
         )
     if any(word in lowered for word in ("x509", "certificate")):
         return (
@@ -141,21 +141,17 @@ class Images:
 
         :raises ImageError: the registry does not say.
         """
-        import docker.errors
-
         try:
             answer = self.client.api.inspect_distribution(reference, auth_config=self._login(reference) or {})
-        except (docker.errors.APIError, OSError) as error:
+        except (docker_errors.APIError, OSError) as error:
             raise self._failure(reference, error) from error
         return str(answer["Descriptor"]["digest"])
 
     def present(self, reference: str, digest: str) -> bool:
         """Return whether the server already has this image."""
-        import docker.errors
-
         try:
             self.client.api.inspect_image(f"{repository_of(reference)}@{digest}")
-        except docker.errors.ImageNotFound:
+        except docker_errors.ImageNotFound:
             return False
         return True
 
@@ -164,8 +160,6 @@ class Images:
 
         :raises ImageError: it cannot be pulled.
         """
-        import docker.errors
-
         try:
             for event in self.client.api.pull(
                 repository_of(reference),
@@ -176,7 +170,7 @@ class Images:
             ):
                 if "error" in event:
                     raise ImageError(explain(reference, RuntimeError(event["error"]), None))
-        except (docker.errors.APIError, OSError) as error:
+        except (docker_errors.APIError, OSError) as error:
             raise self._failure(reference, error) from error
 
 

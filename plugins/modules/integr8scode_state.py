@@ -190,7 +190,7 @@ def read_docker(project: str, base: Path) -> dict[str, Any]:
 
 
 def listening_inodes(ports: set[int], tables: list[Path]) -> dict[int, set[str]]:
-    """Return the socket inodes that listen on each of the ports (format: Linux' Documentation/networking/proc_net_tcp)."""
+    """Return the socket inodes that listen on each port (format: Linux' Documentation/networking/proc_net_tcp)."""
     found: dict[int, set[str]] = {}
     for table in tables:
         if not table.exists():

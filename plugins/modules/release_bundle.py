@@ -30,7 +30,7 @@ options:
     type: dict
     required: true
   digests:
-    description: Digest by image reference, kept in release.json. Null where it is unknown (check mode without an engine).
+    description: Digest by image reference, kept in release.json. Null where it is unknown (check mode, no engine).
     type: dict
     required: true
   files:
