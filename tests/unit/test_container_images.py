@@ -1,0 +1,119 @@
+"""Images are resolved once, pulled by digest, and an error names the cure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.module_utils.integr8scode_docker import EngineUnavailableError
+from ansible.modules import container_images
+from docker.errors import APIError, ImageNotFound
+
+DIGEST = f"sha256:{'a' * 64}"
+BACKEND = "registry.example/integr8scode/backend:2026.2.20"
+MONGO = "docker.io/library/mongo:8.0.20"
+
+
+class Api:
+    """The part of docker-py's low-level client that the module uses."""
+
+    def __init__(self, local: set[str], error: str | None = None) -> None:
+        self.local = local
+        self.error = error
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.pulled: list[tuple[str, str]] = []
+
+    def inspect_distribution(self, reference: str, auth_config: dict[str, str]) -> dict[str, Any]:
+        self.asked.append((reference, auth_config))
+        if self.error:
+            raise APIError(self.error, explanation=self.error)
+        return {"Descriptor": {"digest": DIGEST}}
+
+    def inspect_image(self, name: str) -> None:
+        if name not in self.local:
+            raise ImageNotFound(name)
+
+    def pull(self, repository: str, tag: str, **_: Any) -> list[dict[str, str]]:
+        self.pulled.append((repository, tag))
+        return [{"status": "done"}]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def make(**arguments: Any) -> Api:
+        api = Api(arguments.pop("local", set()), **arguments)
+        monkeypatch.setattr(container_images, "connect", lambda timeout: type("Client", (), {"api": api}))
+        return api
+
+    return make
+
+
+def test_resolves_and_pulls_by_digest_with_the_login(engine: Any, run_module: Any) -> None:
+    api = engine()
+    login = {"registry": "registry.example", "username": "ops", "password": "a-password-for-tests"}
+    arguments = {"services": {"backend": BACKEND, "coordinator": BACKEND}, "credentials": [login]}
+    answer = run_module("container_images", arguments)
+    assert answer["changed"]
+    assert answer["services"] == dict.fromkeys(("backend", "coordinator"), f"{BACKEND}@{DIGEST}")
+    assert api.asked == [(BACKEND, {"username": "ops", "password": "a-password-for-tests"})]
+    assert api.pulled == [("registry.example/integr8scode/backend", DIGEST)]
+    assert "a-password-for-tests" not in str(answer)
+
+
+def test_what_is_locked_and_local_asks_nobody(engine: Any, run_module: Any) -> None:
+    api = engine(local={f"docker.io/library/mongo@{DIGEST}"})
+    answer = run_module("container_images", {"services": {"mongo": MONGO}, "locked": {MONGO: DIGEST}})
+    assert not answer["changed"]
+    assert (api.asked, api.pulled) == ([], [])
+
+
+def test_check_mode_pulls_nothing(engine: Any, run_module: Any) -> None:
+    api = engine()
+    answer = run_module("container_images", {"services": {"mongo": MONGO}}, check=True)
+    assert answer["changed"]
+    assert answer["pulled"] == [MONGO]
+    assert api.pulled == []
+
+
+def test_check_mode_on_a_server_without_docker(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_engine(timeout: int) -> None:
+        raise EngineUnavailableError("python3-docker is missing")
+
+    monkeypatch.setattr(container_images, "connect", no_engine)
+    assert run_module("container_images", {"services": {"mongo": MONGO}}, check=True)["digests"] == {MONGO: None}
+    assert run_module("container_images", {"services": {"mongo": MONGO}})["failed"]
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        ("unauthorized: authentication required", "integr8scode_registry_password"),
+        ("denied: requested access to the resource is denied", "integr8scode_registry_username"),
+        ("manifest unknown: manifest unknown", "Check the tag"),
+        ("tls: failed to verify certificate: x509: unknown authority", "docker_registry_ca_certificates"),
+        ("dial tcp 192.0.2.1:443: connect: connection refused", "cannot be reached"),
+        ("dial tcp: lookup registry.example: no such host", "cannot be reached"),
+    ],
+)
+def test_an_error_names_the_cure(engine: Any, run_module: Any, error: str, cure: str) -> None:
+    engine(error=error)
+    answer = run_module("container_images", {"services": {"backend": BACKEND}})
+    assert answer["failed"]
+    assert cure in answer["msg"]
+    assert BACKEND in answer["msg"]
+    assert "Nothing was changed" in answer["msg"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "registry", "repository"),
+    [
+        ("mongo:8", "docker.io", "mongo"),
+        ("library/mongo", "docker.io", "library/mongo"),
+        ("localhost/x:1", "localhost", "localhost/x"),
+        ("registry.example:5000/a/b", "registry.example:5000", "registry.example:5000/a/b"),
+        (BACKEND, "registry.example", "registry.example/integr8scode/backend"),
+    ],
+)
+def test_references_are_taken_apart(reference: str, registry: str, repository: str) -> None:
+    assert container_images.registry_of(reference) == registry
+    assert container_images.repository_of(reference) == repository

@@ -1,0 +1,122 @@
+"""A release is named by its content, written whole, and never changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def arguments(base: Path, **changes: Any) -> dict[str, Any]:
+    reference = "registry.example/backend:2026.2.20"
+    return {
+        "base": str(base),
+        "tag": "2026.2.20",
+        "compose": "services: {backend: {image: x}}\n",
+        "images": {"backend": f"{reference}@sha256:{'a' * 64}"},
+        "digests": {reference: f"sha256:{'a' * 64}"},
+        "files": [{"name": "config.toml", "variable": "CONFIG_TOML", "content": 'A = "1"\n'}],
+        "environment": {"WEB_CONCURRENCY": 2},
+        "overrides": ["/opt/integr8scode/secrets/current.yaml"],
+        "author": "ops",
+        **changes,
+    }
+
+
+def test_writes_everything_and_is_idempotent(tmp_path: Path, run_module: Any) -> None:
+    first = run_module("release_bundle", arguments(tmp_path))
+    assert first["changed"]
+    assert first["id"].startswith("2026.2.20-")
+    release = Path(first["path"])
+    config = Path(first["files"]["config.toml"])
+    assert config.read_text() == 'A = "1"\n'
+    environment = (release / ".env").read_text()
+    assert f"CONFIG_TOML='{config}'" in environment
+    assert "IMAGE_TAG='2026.2.20'" in environment
+    assert f"COMPOSE_FILE='{release}/docker-compose.yaml:{release}/digests.yaml:" in environment
+    assert json.loads((release / "digests.yaml").read_text())["services"]["backend"]["image"].endswith("a" * 64)
+    assert json.loads((release / "release.json").read_text())["author"] == "ops"
+    assert release.stat().st_mode & 0o777 == 0o750
+    assert not run_module("release_bundle", arguments(tmp_path))["changed"]
+
+
+def test_id_follows_content_not_author(tmp_path: Path, run_module: Any) -> None:
+    def identity(**changes: Any) -> str:
+        return str(run_module("release_bundle", arguments(tmp_path, **changes), check=True)["id"])
+
+    same = identity()
+    assert identity(author="somebody else", commit="abc") == same
+    for change in (
+        {"tag": "2026.2.19"},
+        {"compose": "services: {}\n"},
+        {"images": {"backend": "x@sha256:" + "b" * 64}},
+        {"environment": {"WEB_CONCURRENCY": 4}},
+        {"files": [{"name": "config.toml", "variable": "CONFIG_TOML", "content": 'A = "2"\n'}]},
+    ):
+        assert identity(**change) != same
+
+
+def test_check_mode_writes_nothing_and_predicts_the_same(tmp_path: Path, run_module: Any) -> None:
+    base = tmp_path / "absent"
+    predicted = run_module("release_bundle", arguments(base), check=True, diff=True)
+    assert not base.exists()
+    done = run_module("release_bundle", arguments(base))
+    assert predicted["changed"]
+    assert (predicted["id"], predicted["files"]) == (done["id"], done["files"])
+    assert any("config.toml" in entry["after_header"] for entry in predicted["diff"])
+
+
+def test_an_unfinished_or_damaged_release_is_written_again(tmp_path: Path, run_module: Any) -> None:
+    release = Path(run_module("release_bundle", arguments(tmp_path))["path"])
+    for name in ("release.json", "digests.yaml"):
+        (release / name).unlink()
+        assert run_module("release_bundle", arguments(tmp_path))["changed"]
+        assert (release / name).exists()
+    config = Path(run_module("release_bundle", arguments(tmp_path))["files"]["config.toml"])
+    config.write_text("damaged")
+    assert run_module("release_bundle", arguments(tmp_path))["changed"]
+    assert config.read_text() == 'A = "1"\n'
+
+
+@pytest.mark.parametrize("value", ["it's", "two\nlines"])
+def test_refuses_a_variable_that_env_cannot_hold(tmp_path: Path, run_module: Any, value: str) -> None:
+    answer = run_module("release_bundle", arguments(tmp_path, environment={"X": value}))
+    assert answer["failed"]
+    assert "X: a variable" in answer["msg"]
+    assert not (tmp_path / "releases").exists()
+
+
+def test_activate_switches_and_writes_history(tmp_path: Path, run_module: Any) -> None:
+    first = run_module("release_bundle", arguments(tmp_path))
+    second = run_module("release_bundle", arguments(tmp_path, tag="2026.2.19"))
+    common = {"base": str(tmp_path), "action": "deploy", "author": "ops", "started_at": 0}
+
+    assert run_module("release_activate", {**common, "id": first["id"]}, check=True)["changed"]
+    assert not (tmp_path / "current").is_symlink()
+    assert run_module("release_activate", {**common, "id": first["id"]})["previous"] is None
+    assert not run_module("release_activate", {**common, "id": first["id"]})["changed"]
+    assert run_module("release_activate", {**common, "id": second["id"]})["previous"] == first["id"]
+    assert (tmp_path / "current").resolve().name == second["id"]
+    failed = run_module("release_activate", {**common, "id": first["id"], "result": "failed", "message": "no health"})
+    assert failed["changed"]
+    assert (tmp_path / "current").resolve().name == second["id"]
+
+    entries = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [(entry["release"], entry["result"]) for entry in entries] == [
+        (first["id"], "ok"),
+        (second["id"], "ok"),
+        (first["id"], "failed"),
+    ]
+    assert entries[2]["message"] == "no health"
+    assert (tmp_path / "history.jsonl").stat().st_mode & 0o777 == 0o640 & ~os.umask(os.umask(0))
+
+
+def test_activate_refuses_a_release_that_is_not_there(tmp_path: Path, run_module: Any) -> None:
+    arguments_ = {"base": str(tmp_path), "id": "2026.2.20-none", "action": "deploy", "started_at": 0}
+    answer = run_module("release_activate", arguments_)
+    assert answer["failed"]
+    assert "no release.json" in answer["msg"]
+    assert not (tmp_path / "history.jsonl").exists()
