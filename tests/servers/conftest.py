@@ -1,0 +1,99 @@
+"""Servers under test: those of an Ansible inventory, reached by ssh as Ansible reaches them.
+
+    pytest tests/servers/test_docker.py --inventory molecule/docker/inventory/hosts.yml
+
+`host` is a testinfra host, root by sudo, for every server of the inventory's group integr8scode.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+
+ROOT = Path(__file__).resolve().parents[2]
+CONNECTION = ("ansible_host", "ansible_port", "ansible_user", "ansible_ssh_private_key_file", "ansible_ssh_common_args")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--inventory", default=str(ROOT / "inventories/lab"), help="Ansible inventory of the servers")
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the project's environment at the root of the checkout."""
+    settings = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **environment}
+    path = f"{ROOT / '.venv/bin'}{os.pathsep}{settings['PATH']}"
+    return subprocess.run(
+        command, cwd=ROOT, env={**settings, "PATH": path}, capture_output=True, text=True, timeout=900, check=False
+    )
+
+
+def connections(inventory: str) -> dict[str, dict[str, Any]]:
+    """Return how each server is reached; ansible-inventory alone does not evaluate templates."""
+    wanted = ", ".join(f"'{name}': {name} | default('')" for name in CONNECTION)
+    answer = run(
+        "ansible",
+        "integr8scode",
+        "-i",
+        inventory,
+        "-m",
+        "ansible.builtin.debug",
+        "-a",
+        f"msg={{{{ {{{wanted}}} }}}}",
+        ANSIBLE_STDOUT_CALLBACK="ansible.posix.json",
+        ANSIBLE_LOAD_CALLBACK_PLUGINS="1",
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    hosts = json.loads(answer.stdout)["plays"][0]["tasks"][0]["hosts"]
+    return {name: result["msg"] for name, result in hosts.items()}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "host" in metafunc.fixturenames:
+        reached = connections(metafunc.config.getoption("--inventory"))
+        metafunc.parametrize("host", [pytest.param((n, c), id=n) for n, c in reached.items()], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server, as testinfra sees it: root by sudo. `host.server_name` is its name in the inventory."""
+    name, connection = request.param
+    config = tmp_path_factory.mktemp("ssh") / "config"
+    lines = [
+        f"Host {name}",
+        f"  HostName {connection['ansible_host']}",
+        f"  Port {connection['ansible_port']}",
+        f"  User {connection['ansible_user']}",
+        f"  IdentityFile {connection['ansible_ssh_private_key_file']}",
+        f"  ControlMaster auto\n  ControlPersist 60\n  ControlPath {config.parent}/%C",
+    ]
+    words = shlex.split(connection["ansible_ssh_common_args"])
+    lines += [f"  {' '.join(option.split('=', 1))}" for flag, option in zip(words[::2], words[1::2], strict=True) if flag == "-o"]
+    config.write_text("\n".join(lines) + "\n")
+    server = testinfra.get_host(f"ssh://{name}", ssh_config=str(config), sudo=True)
+    server.server_name = name
+    server.connection = connection
+    return server
+
+
+@pytest.fixture(scope="session")
+def playbook(request: pytest.FixtureRequest) -> Any:
+    """Run a playbook against the inventory under test; returns the finished process."""
+    inventory = request.config.getoption("--inventory")
+
+    def run_playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run("ansible-playbook", "-i", inventory, name, *arguments)
+
+    return run_playbook
+
+
+@pytest.fixture(scope="session")
+def lab_home() -> Path:
+    """The folder outside the checkout where the lab keeps its keys and caches."""
+    return Path(os.environ.get("LAB_HOME") or Path.home() / ".cache/integr8scode-lab")
