@@ -1,0 +1,294 @@
+"""The node: what k3s' kubelet, cloud controller and network policy controller do to the Node object, without pods.
+
+Which of them is looked at when an address changed is in `versions.stale_node_is_fatal`.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+import platform
+import secrets
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import logs, network
+from .api import ApiError, Client
+from .logs import FatalError
+from .pki import write_private
+
+LEASE_SECONDS = 10
+# the kubelet writes an unchanged status this rarely (nodeStatusReportFrequency)
+STATUS_SECONDS = 300
+# how long a start lives before its network policy controller looks at the node: the unit is "running" by then
+_NETWORK_POLICY_DELAY = 2.0
+_NETWORK_POLICY_ERROR = (
+    "Failed to start networking: unable to initialize network policy controller: error getting node subnet: "
+    "failed to find interface with specified node ip"
+)
+_CONDITIONS = (
+    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+)
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """What the configuration says about the node."""
+
+    name: str
+    address: str
+    external_addresses: tuple[str, ...]
+    labels: tuple[str, ...]
+    taints: tuple[str, ...]
+    version: str
+    pod_cidr: str
+    network_policy: bool
+    stale_node_is_fatal: bool
+    password_file: Path
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _os_image() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"
+
+
+def _memory_kib() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1])
+    return 0
+
+
+def parse_taint(text: str) -> dict[str, str]:
+    """Read `key=value:Effect` or `key:Effect`.
+
+    Raises:
+        FatalError: it is neither.
+    """
+    left, colon, effect = text.rpartition(":")
+    key, _equals, value = left.partition("=")
+    if not colon or not key or effect not in {"NoSchedule", "PreferNoSchedule", "NoExecute"}:
+        raise FatalError(f"Error: invalid taint spec: {text}")
+    return {"key": key, "effect": effect, **({"value": value} if value else {})}
+
+
+class Node:
+    """Registers the node and keeps it alive.
+
+    Args:
+        config: what the configuration says.
+        admin: client with all rights (k3s' own controllers).
+        kubelet: client with the node's certificate.
+    """
+
+    def __init__(self, config: NodeConfig, admin: Client, kubelet: Client) -> None:
+        self._config = config
+        self._admin = admin
+        self._kubelet = kubelet
+        self._path = f"/api/v1/nodes/{config.name}"
+        self._status_written = 0.0
+        self._status_of: tuple[str, ...] = ()
+        self._address_lost = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Start the node's parts in k3s' order, then keep lease and status fresh until `stop`.
+
+        Raises:
+            FatalError: what ends k3s, with its message.
+        """
+        while not self._password_accepted():
+            if stop.wait(5):
+                return
+        present = self._admin.get(self._path)
+        if present is not None and self._config.network_policy and self._config.stale_node_is_fatal:
+            stop.wait(_NETWORK_POLICY_DELAY)
+            self._start_network_policy(present)
+            present = self._admin.get(self._path)
+        if present is None:
+            self._register()
+        self._write_status()
+        self._write_metadata()
+        if self._config.network_policy:
+            stop.wait(_NETWORK_POLICY_DELAY)
+            self._start_network_policy(self._admin.get(self._path))
+        while not stop.is_set():
+            try:
+                self._renew_lease()
+                self._write_status_when_due()
+            except (ApiError, OSError) as error:
+                logs.kubelet_error(
+                    "kubelet_node_status.go:548", "Error updating node status, will retry", err=str(error)
+                )
+            stop.wait(LEASE_SECONDS)
+
+    def _start_network_policy(self, node: dict[str, Any] | None) -> None:
+        addresses = (node or {}).get("status", {}).get("addresses", [])
+        internal = [entry["address"] for entry in addresses if entry["type"] == "InternalIP"]
+        if not any(network.has_address(address) for address in internal):
+            raise FatalError(_NETWORK_POLICY_ERROR)
+        logs.info(f"Starting network policy controller version v2.2.1, node IP {', '.join(internal)}")
+
+    def _password_accepted(self) -> bool:
+        """Compare /etc/rancher/node/password with the hash in kube-system, or store one, as k3s does."""
+        file = self._config.password_file
+        if not file.exists():
+            write_private(file, secrets.token_hex(16).encode() + b"\n")
+        password = file.read_text().strip()
+        name = f"{self._config.name}.node-password.k3s"
+        secret = self._admin.get(f"/api/v1/namespaces/kube-system/secrets/{name}")
+        if secret is None:
+            body = {
+                "metadata": {"name": name},
+                "immutable": True,
+                "stringData": {"hash": _hash_password(password, secrets.token_hex(8))},
+            }
+            return self._admin.create("/api/v1/namespaces/kube-system/secrets", body)
+        known = base64.b64decode(secret["data"]["hash"]).decode()
+        if hmac.compare_digest(known, _hash_password(password, known.split(":")[1])):
+            return True
+        logs.error(
+            f"unable to verify hash for node '{self._config.name}': hash does not match: Node password rejected, "
+            f"duplicate hostname or contents of '{file}' may not match server node-passwd entry, try enabling a unique "
+            "node name with the --with-node-id flag"
+        )
+        return False
+
+    def _register(self) -> None:
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+        labels = {
+            "beta.kubernetes.io/arch": machine,
+            "beta.kubernetes.io/instance-type": "k3s",
+            "beta.kubernetes.io/os": "linux",
+            "kubernetes.io/arch": machine,
+            "kubernetes.io/hostname": self._config.name,
+            "kubernetes.io/os": "linux",
+            "node.kubernetes.io/instance-type": "k3s",
+        }
+        for text in self._config.labels:
+            key, _equals, value = text.partition("=")
+            labels[key] = value
+        spec: dict[str, Any] = {"providerID": f"k3s://{self._config.name}"}
+        if self._config.taints:
+            spec["taints"] = [parse_taint(text) for text in self._config.taints]
+        body = {"metadata": {"name": self._config.name, "labels": labels}, "spec": spec}
+        self._kubelet.create("/api/v1/nodes", body)
+        logs.info(f"Successfully registered node {self._config.name}")
+
+    def _write_metadata(self) -> None:
+        """Write what k3s' own controllers write, which a kubelet may not."""
+        annotations = {
+            "k3s.io/hostname": self._config.name,
+            "k3s.io/internal-ip": self._config.address,
+            "alpha.kubernetes.io/provided-node-ip": self._config.address,
+            "flannel.alpha.coreos.com/public-ip": self._config.address,
+        }
+        labels = {"node-role.kubernetes.io/control-plane": "true"}
+        body: dict[str, Any] = {"metadata": {"annotations": annotations, "labels": labels}}
+        node = self._admin.get(self._path)
+        if node is not None and not node["spec"].get("podCIDR"):
+            body["spec"] = {"podCIDR": self._config.pod_cidr, "podCIDRs": [self._config.pod_cidr]}
+        self._admin.request("PATCH", self._path, body)
+
+    def _status(self) -> dict[str, Any]:
+        resources = {
+            "cpu": str(os.cpu_count() or 1),
+            "memory": f"{_memory_kib()}Ki",
+            "ephemeral-storage": str(os.statvfs("/").f_blocks * os.statvfs("/").f_frsize),
+            "pods": "110",
+        }
+        addresses = [{"type": "InternalIP", "address": self._config.address}]
+        addresses += [{"type": "ExternalIP", "address": address} for address in self._config.external_addresses]
+        addresses.append({"type": "Hostname", "address": self._config.name})
+        uname = os.uname()
+        return {
+            "capacity": resources,
+            "allocatable": resources,
+            "addresses": [*addresses, {"$patch": "replace"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+            "nodeInfo": {
+                "machineID": _read("/etc/machine-id"),
+                "systemUUID": _read("/etc/machine-id"),
+                "bootID": _read("/proc/sys/kernel/random/boot_id"),
+                "kernelVersion": uname.release,
+                "osImage": _os_image(),
+                "containerRuntimeVersion": "none://lab",
+                "kubeletVersion": self._config.version,
+                "kubeProxyVersion": "",
+                "operatingSystem": "linux",
+                "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(uname.machine, uname.machine),
+            },
+        }
+
+    def _write_status(self) -> None:
+        node = self._admin.get(self._path)
+        if node is None:
+            raise ApiError(404, f'nodes "{self._config.name}" not found')
+        before = {condition["type"]: condition for condition in node.get("status", {}).get("conditions", [])}
+        now = _now()
+        conditions = []
+        for kind, status, reason, message in _CONDITIONS:
+            old = before.get(kind, {})
+            since = old.get("lastTransitionTime", now) if old.get("status") == status else now
+            conditions.append({
+                "type": kind, "status": status, "reason": reason, "message": message,
+                "lastHeartbeatTime": now, "lastTransitionTime": since,
+            })  # fmt: skip
+        if not network.has_address(self._config.address):
+            logs.kubelet_error(
+                "kubelet_node_status.go:714",
+                "Failed to set some node status fields",
+                err=f'failed to validate nodeIP: node IP: "{self._config.address}" not found in the host\'s network '
+                "interfaces",
+                node=self._config.name,
+            )
+        self._kubelet.request("PATCH", f"{self._path}/status", {"status": {**self._status(), "conditions": conditions}})
+        self._status_written = time.monotonic()
+
+    def _write_status_when_due(self) -> None:
+        lost = not network.has_address(self._config.address)
+        due = time.monotonic() - self._status_written >= STATUS_SECONDS
+        if due or lost or lost != self._address_lost:
+            self._address_lost = lost
+            self._write_status()
+
+    def _renew_lease(self) -> None:
+        base = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+        lease = self._kubelet.get(f"{base}/{self._config.name}")
+        if lease is not None:
+            lease["spec"]["renewTime"] = now
+            self._kubelet.request("PUT", f"{base}/{self._config.name}", lease)
+            return
+        node = self._kubelet.get(self._path)
+        owner = [] if node is None else [
+            {"apiVersion": "v1", "kind": "Node", "name": self._config.name, "uid": node["metadata"]["uid"]}
+        ]  # fmt: skip
+        body = {
+            "metadata": {"name": self._config.name, "ownerReferences": owner},
+            "spec": {"holderIdentity": self._config.name, "leaseDurationSeconds": 40, "renewTime": now},
+        }
+        self._kubelet.create(base, body)
+
+
+def _hash_password(password: str, salt: str) -> str:
+    digest = hashlib.scrypt(password.encode(), salt=salt.encode(), n=2**15, r=8, p=1, maxmem=64 << 20, dklen=64)
+    return f"$1:{salt}:15:8:1:{base64.b64encode(digest).decode()}"
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,408 @@
+"""`k3s server`: certificates, datastore, API server and node, in the order in which k3s starts them."""
+
+import grp
+import ipaddress
+import os
+import queue
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import bootstrap, logs, network, pki, sdnotify
+from .api import ApiError, Client
+from .bundle import Manifest
+from .controllers import NamespaceDefaults
+from .flags import Effect
+from .kubeconfig import by_path, embedded
+from .logs import FatalError
+from .node import Node, NodeConfig, parse_taint
+from .paths import NODE_PASSWORD, Paths
+from .processes import Child
+from .settings import DEFAULT_KUBECONFIG, Settings
+from .versions import Version, stale_node_is_fatal
+
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  k3s listens everywhere unless told otherwise
+# resident memory of the API server is 195 MiB with this, 260 without (measured)
+API_SERVER_ENVIRONMENT = {"GOMEMLIMIT": "100MiB"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the settings come to on this machine, checked before anything is written."""
+
+    node_name: str
+    node_address: str
+    bind_address: str
+    port: int
+    advertise_address: str
+    advertise_port: int
+    cluster_cidr: str
+    service_cidr: str
+    cluster_domain: str
+
+    @property
+    def local_host(self) -> str:
+        """Where this machine itself reaches the API server."""
+        return "127.0.0.1" if self.bind_address == EVERY_ADDRESS else self.bind_address
+
+    @property
+    def service_address(self) -> str:
+        """The address of the service `kubernetes`: the first of the service range."""
+        return str(next(ipaddress.ip_network(self.service_cidr).hosts()))
+
+
+def _address(option: str, text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise FatalError(f"Error: invalid {option} address: {text}") from error
+
+
+def _network(option: str, text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise FatalError(f"Error: invalid {option} {text}: {error}") from error
+
+
+def make_plan(settings: Settings) -> Plan:
+    """Work out names and addresses.
+
+    Raises:
+        FatalError: an option asks for another kind of server, an address is none, or there is no default route.
+    """
+    refused = settings.with_effect(Effect.REFUSED)
+    if refused:
+        raise FatalError(
+            f"Error: the lab's k3s is one server on SQLite and cannot do what --{refused[0]} asks for; "
+            "use a real k3s to try that"
+        )
+    if os.geteuid() != 0:
+        raise FatalError("Error: server must run as root, or with --rootless and certain environment variables")
+    node_addresses = [_address("node-ip", item) for item in settings.items("node-ip")]
+    if not node_addresses:
+        try:
+            node_addresses = [network.choose_address()]
+        except LookupError as error:
+            raise FatalError(str(error)) from error
+    for taint in settings.items("node-taint"):
+        parse_taint(taint)
+    port = settings.number("https-listen-port", 6443)
+    bind = settings.text("bind-address")
+    advertise = settings.text("advertise-address")
+    mode = settings.text("write-kubeconfig-mode")
+    if mode and (not mode.isdigit() or set(mode) - set("01234567")):
+        raise FatalError(f'Error: strconv.ParseInt: parsing "{mode}": invalid syntax')
+    return Plan(
+        node_name=(settings.text("node-name") or socket.gethostname()).lower(),
+        node_address=node_addresses[0],
+        bind_address=_address("bind-address", bind) if bind else EVERY_ADDRESS,
+        port=port,
+        advertise_address=_address("advertise-address", advertise) if advertise else node_addresses[0],
+        advertise_port=settings.number("advertise-port", port),
+        cluster_cidr=_network("cluster-cidr", (settings.items("cluster-cidr") or ["10.42.0.0/16"])[0]),
+        service_cidr=_network("service-cidr", (settings.items("service-cidr") or ["10.43.0.0/16"])[0]),
+        cluster_domain=settings.text("cluster-domain", "cluster.local"),
+    )
+
+
+def serving_names(plan: Plan, settings: Settings) -> pki.Names:
+    """Return what the API server's certificate must name (k3s' own names, the node's, and every `tls-san`)."""
+    dns = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+    dns += [f"kubernetes.default.svc.{plan.cluster_domain}", "localhost", plan.node_name]
+    addresses = ["127.0.0.1", "::1", plan.service_address, plan.advertise_address]
+    addresses += [item for item in (settings.items("node-ip") or [plan.node_address])]
+    addresses += settings.items("node-external-ip")
+    if plan.bind_address != EVERY_ADDRESS:
+        addresses.append(plan.bind_address)
+    for name in settings.items("tls-san"):
+        try:
+            addresses.append(str(ipaddress.ip_address(name)))
+        except ValueError:
+            dns.append(name)
+    return pki.Names("kube-apiserver", dns=tuple(dns), addresses=tuple(addresses))
+
+
+class Server:
+    """One run of `k3s server`."""
+
+    def __init__(self, settings: Settings, manifest: Manifest, programs: Path) -> None:
+        self._settings = settings
+        self._manifest = manifest
+        self._programs = programs / "bin"
+        self._paths = Paths(settings.data_dir.absolute())
+        self._stop = threading.Event()
+        self._fatal: queue.Queue[str] = queue.Queue()
+        self._children: list[Child] = []
+        self._plan: Plan
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT.
+
+        Raises:
+            FatalError: what ended the server, with k3s' message.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        for name in self._settings.with_effect(Effect.PARSED):
+            logs.warning(f"lab: --{name} is parsed only, what it sets does not exist here")
+        token = self._configured_token()
+        self._plan = make_plan(self._settings)
+        logs.info(f"Starting k3s {self._manifest.version} ({self._manifest.commit})")
+        try:
+            self._prepare(token)
+            self._start_api_server()
+            if not self._stop.is_set():
+                self._ready()
+                self._supervise()
+        finally:
+            self._stop.set()
+            for child in reversed(self._children):
+                child.stop(10)
+
+    def _configured_token(self) -> str:
+        if self._settings.text("token"):
+            return self._settings.text("token")
+        file = self._settings.text("token-file")
+        return bootstrap.read_token_file(Path(file)) if file else ""
+
+    def _prepare(self, token: str) -> None:
+        paths, plan = self._paths, self._plan
+        for folder in (paths.server, paths.tls, paths.cred, paths.agent, paths.database.parent):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (paths.server / "manifests").mkdir(exist_ok=True, mode=0o700)
+        ours = sorted(path.name for path in (paths.server / "manifests").glob("*.y*ml"))
+        if ours:
+            logs.warning(f"lab: manifests are not applied here: {', '.join(ours)}")
+        secret = bootstrap.choose_token(paths, token)
+        bootstrap.reconcile(paths, secret)
+        self._certificates()
+        bootstrap.write_tokens(paths, secret)
+        problem = network.listen_error(plan.bind_address, plan.port)
+        if problem:
+            raise FatalError(f"Error: preparing server: failed to init cluster datastore and https: {problem}")
+        self._start_kine()
+        bootstrap.store_copy(paths, secret)
+
+    def _certificates(self) -> None:
+        tls, cred, plan = self._paths.tls, self._paths.cred, self._plan
+        client_ca, server_ca, header_ca = tls / "client-ca.crt", tls / "server-ca.crt", tls / "request-header-ca.crt"
+        pki.ensure_ca("k3s-client", client_ca, tls / "client-ca.key")
+        pki.ensure_ca("k3s-server", server_ca, tls / "server-ca.key")
+        pki.ensure_ca("k3s-request-header", header_ca, tls / "request-header-ca.key")
+        pki.ensure_service_key(tls / "service.key", tls / "service.current.key")
+        if not (cred / "ipsec.psk").exists():
+            pki.write_private(cred / "ipsec.psk", secrets.token_hex(48).encode() + b"\n")
+        url = f"https://{plan.local_host}:{plan.port}"
+        for file, common_name, organization, config in (
+            ("client-admin", "system:admin", "system:masters", "admin"),
+            ("client-supervisor", "system:k3s-supervisor", "system:masters", "supervisor"),
+            ("client-controller", "system:kube-controller-manager", "", "controller"),
+            ("client-scheduler", "system:kube-scheduler", "", "scheduler"),
+            ("client-kube-apiserver", "system:apiserver", "system:masters", "api-server"),
+        ):
+            certificate, key = tls / f"{file}.crt", tls / f"{file}.key"
+            names = pki.Names(common_name, organization)
+            pki.ensure_leaf(names, certificate, key, client_ca, tls / "client-ca.key")
+            text = by_path(url, server_ca, certificate, key)
+            kubeconfig = cred / f"{config}.kubeconfig"
+            if not kubeconfig.exists() or kubeconfig.read_text() != text:
+                pki.write_private(kubeconfig, text.encode())
+        kubelet = self._paths.agent / "client-kubelet"
+        names = pki.Names(f"system:node:{plan.node_name}", "system:nodes")
+        pki.ensure_leaf(
+            names, kubelet.with_suffix(".crt"), kubelet.with_suffix(".key"), client_ca, tls / "client-ca.key"
+        )
+        proxy = pki.Names("system:auth-proxy")
+        pki.ensure_leaf(
+            proxy, tls / "client-auth-proxy.crt", tls / "client-auth-proxy.key", header_ca,
+            tls / "request-header-ca.key",
+        )  # fmt: skip
+        serving = tls / "serving-kube-apiserver"
+        pki.ensure_leaf(
+            serving_names(plan, self._settings), serving.with_suffix(".crt"), serving.with_suffix(".key"), server_ca,
+            tls / "server-ca.key",
+        )  # fmt: skip
+
+    def _child(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> Child:
+        child = Child(name, [self._programs / name, *arguments], environment, self._paths.server)
+        self._children.append(child)
+        return child
+
+    def _start_kine(self) -> None:
+        paths = self._paths
+        paths.kine_socket.unlink(missing_ok=True)
+        options = "_journal=WAL&cache=shared&_busy_timeout=30000&_txlock=immediate"
+        arguments = ["--listen-address", f"unix://{paths.kine_socket}", "--metrics-bind-address", "0"]
+        child = self._child("kine", [*arguments, "--endpoint", f"sqlite://{paths.database}?{options}"], {})
+        while not self._stop.is_set():
+            if child.exit_code is not None:
+                raise FatalError(
+                    "Error: preparing server: failed to start cluster: creating storage endpoint: building kine: "
+                    f"kine ended with exit code {child.exit_code}"
+                )
+            if paths.kine_socket.exists():
+                break
+            time.sleep(0.05)
+        logs.info(f"Kine available at unix://{paths.kine_socket}")
+
+    def _api_server_arguments(self) -> list[str]:
+        plan, tls = self._plan, self._paths.tls
+        issuer = f"https://kubernetes.default.svc.{plan.cluster_domain}"
+        options = {
+            "advertise-address": plan.advertise_address,
+            "allow-privileged": "true",
+            "anonymous-auth": "false",
+            "api-audiences": f"{issuer},k3s",
+            "authorization-mode": "Node,RBAC",
+            "bind-address": plan.bind_address,
+            "cert-dir": str(tls / "temporary-certs"),
+            "client-ca-file": str(tls / "client-ca.crt"),
+            "enable-admission-plugins": "NodeRestriction",
+            "enable-aggregator-routing": "true",
+            "enable-bootstrap-token-auth": "true",
+            "etcd-servers": f"unix://{self._paths.kine_socket}",
+            "kubelet-certificate-authority": str(tls / "server-ca.crt"),
+            "kubelet-client-certificate": str(tls / "client-kube-apiserver.crt"),
+            "kubelet-client-key": str(tls / "client-kube-apiserver.key"),
+            "kubelet-preferred-address-types": "InternalIP,ExternalIP,Hostname",
+            "profiling": "false",
+            "proxy-client-cert-file": str(tls / "client-auth-proxy.crt"),
+            "proxy-client-key-file": str(tls / "client-auth-proxy.key"),
+            "requestheader-allowed-names": "system:auth-proxy",
+            "requestheader-client-ca-file": str(tls / "request-header-ca.crt"),
+            "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+            "requestheader-group-headers": "X-Remote-Group",
+            "requestheader-username-headers": "X-Remote-User",
+            "secure-port": str(plan.port),
+            "service-account-issuer": issuer,
+            "service-account-key-file": str(tls / "service.key"),
+            "service-account-signing-key-file": str(tls / "service.current.key"),
+            "service-cluster-ip-range": plan.service_cidr,
+            "service-node-port-range": self._settings.text("service-node-port-range", "30000-32767"),
+            "storage-backend": "etcd3",
+            "tls-cert-file": str(tls / "serving-kube-apiserver.crt"),
+            "tls-private-key-file": str(tls / "serving-kube-apiserver.key"),
+        }
+        extra = [text.removeprefix("--") for text in self._settings.arguments("kube-apiserver-arg")]
+        for text in extra:
+            options.pop(text.partition("=")[0], None)
+        return [f"--{name}={value}" for name, value in options.items()] + [f"--{text}" for text in extra]
+
+    def _client(self, certificate: Path) -> Client:
+        return Client(self._plan.local_host, self._plan.port, self._paths.tls / "server-ca.crt", certificate)
+
+    def _start_api_server(self) -> None:
+        (self._paths.tls / "temporary-certs").mkdir(exist_ok=True, mode=0o700)
+        arguments = self._api_server_arguments()
+        logs.info(f"Running kube-apiserver {' '.join(arguments)}")
+        self._child("kube-apiserver", arguments, API_SERVER_ENVIRONMENT)
+        client = self._client(self._paths.tls / "client-admin.crt")
+        logs.info("Waiting for API server to become available")
+        while not self._stop.wait(0.2):
+            self._check_children()
+            try:
+                client.request("GET", "/readyz", timeout=5)
+            except (OSError, ApiError):
+                continue
+            return
+
+    def _ready(self) -> None:
+        self._write_kubeconfig()
+        logs.info("k3s is up and running")
+        sdnotify.notify("READY=1")
+        admin = self._client(self._paths.tls / "client-supervisor.crt")
+        if "kube-controller-manager" in self._manifest.programs:
+            self._start_controller_manager()
+        else:
+            NamespaceDefaults(admin, self._paths.tls / "server-ca.crt", self._stop).start()
+        node = Node(self._node_config(), admin, self._client(self._paths.agent / "client-kubelet.crt"))
+        threading.Thread(target=self._run_node, args=(node,), name="node", daemon=True).start()
+
+    def _start_controller_manager(self) -> None:
+        tls, plan = self._paths.tls, self._plan
+        options = {
+            "kubeconfig": str(self._paths.cred / "controller.kubeconfig"),
+            "service-account-private-key-file": str(tls / "service.current.key"),
+            "allocate-node-cidrs": "true",
+            "cluster-cidr": plan.cluster_cidr,
+            "service-cluster-ip-range": plan.service_cidr,
+            "root-ca-file": str(tls / "server-ca.crt"),
+            "bind-address": "127.0.0.1",
+            "use-service-account-credentials": "true",
+            "leader-elect": "false",
+            "profiling": "false",
+            "controllers": "*,tokencleaner,-service,-route,-cloud-node-lifecycle",
+        }
+        extra = [text.removeprefix("--") for text in self._settings.arguments("kube-controller-manager-arg")]
+        arguments = [f"--{name}={value}" for name, value in options.items()] + [f"--{text}" for text in extra]
+        logs.info(f"Running kube-controller-manager {' '.join(arguments)}")
+        self._child("kube-controller-manager", arguments, {"GOMEMLIMIT": "60MiB"})
+
+    def _node_config(self) -> NodeConfig:
+        plan, settings = self._plan, self._settings
+        return NodeConfig(
+            name=plan.node_name,
+            address=plan.node_address,
+            external_addresses=tuple(settings.items("node-external-ip")),
+            labels=tuple(settings.items("node-label")),
+            taints=tuple(settings.items("node-taint")),
+            version=self._manifest.version,
+            pod_cidr=str(next(ipaddress.ip_network(plan.cluster_cidr).subnets(new_prefix=24))),
+            network_policy=not settings.switch("disable-network-policy") and settings.text("flannel-backend") != "none",
+            stale_node_is_fatal=stale_node_is_fatal(Version.parse(self._manifest.version)),
+            password_file=NODE_PASSWORD,
+        )
+
+    def _run_node(self, node: Node) -> None:
+        while not self._stop.is_set():
+            try:
+                node.run(self._stop)
+            except FatalError as error:
+                self._fatal.put(str(error))
+                return
+            except (ApiError, OSError) as error:
+                logs.error(f"Waiting to retrieve agent configuration; server is not ready: {error}")
+                self._stop.wait(2)
+
+    def _check_children(self) -> None:
+        for child in self._children:
+            if child.exit_code is not None:
+                name = {"kube-apiserver": "apiserver", "kine": "kine"}.get(child.name, child.name)
+                raise FatalError(f"{name} exited: exit code {child.exit_code}, its own lines above say why")
+
+    def _supervise(self) -> None:
+        while not self._stop.is_set():
+            try:
+                raise FatalError(self._fatal.get(timeout=1))
+            except queue.Empty:
+                self._check_children()
+        logs.info("Received signal, shutting down")
+
+    def _write_kubeconfig(self) -> None:
+        tls, settings = self._paths.tls, self._settings
+        url = f"https://{self._plan.local_host}:{self._plan.port}"
+        text = embedded(url, tls / "server-ca.crt", tls / "client-admin.crt", tls / "client-admin.key")
+        path = Path(settings.text("write-kubeconfig") or DEFAULT_KUBECONFIG)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mode = int(settings.text("write-kubeconfig-mode") or "600", 8)
+        pki.write_private(path, text.encode(), 0o600)
+        group = settings.text("write-kubeconfig-group")
+        if group:
+            try:
+                os.chown(path, 0, int(group) if group.isdigit() else grp.getgrnam(group).gr_gid)
+            except KeyError:
+                logs.error(f"Failed to set {path} to group {group}: group: unknown group {group}")
+        path.chmod(mode)
+        logs.info(f"Wrote kubeconfig {path}")
+
+
+def run(settings: Settings, manifest: Manifest, programs: Path) -> Any:
+    """Run the server (see `Server.run`)."""
+    Server(settings, manifest, programs).run()
