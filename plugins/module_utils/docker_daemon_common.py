@@ -1,11 +1,13 @@
-"""What the docker_daemon_* modules share: versions, supported systems and the daemon's configuration as pure functions."""
+"""What the docker_daemon_* modules share: versions, supported systems, the daemon's configuration; pure functions."""
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any
 
 # What a supported system is, and the packages that make up Docker there. Debian splits the client off; Ubuntu does not,
 # and calls Compose v2 docker-compose-v2.
@@ -17,7 +19,14 @@ SUPPORTED: dict[tuple[str, str], tuple[str, ...]] = {
 ENGINE_PACKAGE = "docker.io"
 
 # Packages of other sources: apt would remove them, and with them the running daemon, to install docker.io.
-FOREIGN_PACKAGES = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-compose-plugin", "moby-engine", "podman-docker")
+FOREIGN_PACKAGES = (
+    "docker-ce",
+    "docker-ce-cli",
+    "containerd.io",
+    "docker-compose-plugin",
+    "moby-engine",
+    "podman-docker",
+)
 
 # Keys that dockerd takes over on SIGHUP (moby: daemon/reload.go); any other needs a restart.
 RELOADABLE = frozenset(
@@ -154,7 +163,8 @@ def build_config(
         for name, limits in default_ulimits.items():
             if not {"soft", "hard"} <= set(limits):
                 raise DockerDaemonError(
-                    f"docker_default_ulimits: {name} needs both soft and hard, as in {{{name}: {{soft: 20000, hard: 20000}}}}."
+                    f"docker_default_ulimits: {name} needs both soft and hard, as in "
+                    f"{{{name}: {{soft: 20000, hard: 20000}}}}."
                 )
             ulimits[name] = {"Name": name, "Soft": int(limits["soft"]), "Hard": int(limits["hard"])}
         config["default-ulimits"] = ulimits
@@ -185,6 +195,25 @@ def changed_keys(old_text: str | None, new: Mapping[str, Any]) -> set[str]:
     if not isinstance(old, dict):
         return set(new)
     return {key for key in {*old, *new} if old.get(key) != new.get(key)}
+
+
+def overlapping_routes(routes: str, address: str, bridge: str = "docker0") -> list[str]:
+    """Networks that this server reaches through another interface than `bridge` and that overlap `address`.
+
+    `routes` is the text of /proc/net/route, with little-endian hexadecimal numbers; the default route never counts.
+    Raises ValueError when the address is none.
+    """
+    wanted = ipaddress.ip_interface(address).network
+    found = []
+    for line in routes.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 8 or fields[0] == bridge or fields[7] == "00000000":
+            continue
+        numbers = [int.from_bytes(bytes.fromhex(field), "little") for field in (fields[1], fields[7])]
+        network = ipaddress.ip_network((numbers[0], numbers[1].bit_count()), strict=False)
+        if network.overlaps(wanted):
+            found.append(f"{network} on {fields[0]}")
+    return found
 
 
 def action_for(keys: set[str]) -> str:

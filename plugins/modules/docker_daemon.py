@@ -7,16 +7,23 @@ DOCUMENTATION = r"""
 module: docker_daemon
 short_description: Configure the Docker daemon and have it running
 description:
-  - Renders daemon.json, has C(dockerd --validate) read it before it replaces the old one, writes the CA certificates of
-    private registries, and makes the daemon take it over. A reload (SIGHUP) where that is enough; otherwise a restart,
-    before which a reload puts live-restore into force, so that running containers live through it.
+  - Renders daemon.json, has C(dockerd --validate) read it before it replaces the old one, writes the CA certificates
+    of private registries, and makes the daemon take it over. A reload (SIGHUP) where that is enough; otherwise a
+    restart, before which a reload puts live-restore into force, so that running containers live through it.
   - A restart that would stop running containers (live-restore off) is refused unless it is allowed.
   - If the daemon does not come up with the new file, the old one is put back and the daemon started again.
 options:
   log_max_size: {type: str, required: true, description: Size at which a container's log file is rotated.}
   log_max_file: {type: int, required: true, description: Number of log files kept for each container.}
-  address_pools: {type: list, elements: dict, required: true, description: Pools (base, size) for networks without a subnet.}
-  bridge_address: {type: str, default: "", description: Address of docker0 with its prefix length.}
+  address_pools:
+    {type: list, elements: dict, required: true, description: Pools (base and size) for networks without a subnet.}
+  bridge_address:
+    type: str
+    default: ""
+    description:
+      - Address of docker0 with its prefix length.
+      - Empty keeps the one that docker0 has, and writes it down. Without C(bip) docker0 may get another address at the
+        next boot, and containers that were made before go on calling the old one host-gateway.
   live_restore: {type: bool, required: true, description: Whether containers live on while the daemon is down.}
   registry_mirrors: {type: list, elements: str, default: [], description: Pull-through mirrors of Docker Hub.}
   default_ulimits: {type: dict, default: {}, description: Limit name to its soft and hard value.}
@@ -24,7 +31,7 @@ options:
   registry_ca_certificates: {type: dict, default: {}, description: Registry (host or host:port) to its CA in PEM.}
   allow_container_restart: {type: bool, default: false, description: Allow a restart that stops running containers.}
   engine_min_version: {type: str, required: true, description: Oldest engine that is accepted once it runs.}
-  compose_min_version: {type: str, required: true, description: Oldest Compose that C(docker compose) may turn out to be.}
+  compose_min_version: {type: str, required: true, description: Oldest version that C(docker compose) may turn out to be.}
 author: integr8scode-ansible
 """
 
@@ -42,18 +49,24 @@ EXAMPLES = r"""
 RETURN = r"""
 action: {description: "What was done to the daemon: none, start, reload or restart.", type: str, returned: always}
 changed_keys: {description: Keys of daemon.json that changed., type: list, returned: always}
-engine_version: {description: Version of the engine that runs; empty in check mode without one., type: str, returned: always}
-compose_version: {description: Version of docker compose; empty in check mode without one., type: str, returned: always}
+engine_version:
+  {description: Version of the engine that runs; empty in check mode without one., type: str, returned: always}
+compose_version:
+  {description: Version of docker compose; empty in check mode without one., type: str, returned: always}
 """
 
+import fcntl
 import http.client
+import ipaddress
 import json
 import os
 import re
 import shutil
 import socket
 import ssl
+import struct
 import tempfile
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -64,6 +77,7 @@ from ansible.module_utils.docker_daemon_common import (
     build_config,
     changed_keys,
     is_older,
+    overlapping_routes,
     render_config,
 )
 
@@ -72,6 +86,43 @@ CERTIFICATES = "/etc/docker/certs.d"
 # set while a new file waits for the daemon to take it over; /run forgets it on a reboot, which takes it over as well
 PENDING = "/run/docker-daemon.pending"
 DOCKER_SOCKET = "/run/docker.sock"
+
+
+def bridge_now(name: str = "docker0") -> str:
+    """The IPv4 address of an interface with its prefix length; empty when it has none."""
+    packed = struct.pack("256s", name.encode())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # SIOCGIFADDR, SIOCGIFNETMASK (netdevice(7)): the address is at bytes 20 to 24 of struct ifreq
+            numbers = [socket.inet_ntoa(fcntl.ioctl(probe, code, packed)[20:24]) for code in (0x8915, 0x891B)]
+        except OSError:
+            return ""
+    return str(ipaddress.ip_interface("/".join(numbers)))
+
+
+def choose_bridge(wanted: str, old: str | None) -> str:
+    """The address that docker0 shall have: the wanted one, else the one that is written down, else the one it has.
+
+    Raises DockerDaemonError when the wanted one is none, or hides a network that this server already reaches.
+    """
+    if not wanted:
+        try:
+            written = str(json.loads(old or "{}").get("bip", ""))
+        except (ValueError, AttributeError):
+            written = ""
+        return written or bridge_now()
+    try:
+        hidden = overlapping_routes(read("/proc/net/route") or "", wanted)
+    except ValueError as error:
+        raise DockerDaemonError(
+            f"docker_bridge_address: {error}. Write an address with its prefix, 172.17.0.1/16."
+        ) from error
+    if hidden:
+        raise DockerDaemonError(
+            f"docker_bridge_address {wanted} overlaps {', '.join(hidden)}: this server would lose the way to that "
+            "network, and you perhaps the way to it. Choose another, or leave it empty. Nothing has been changed."
+        )
+    return wanted
 
 
 def mask(text: str) -> str:
@@ -138,19 +189,36 @@ class Daemon:
         except OSError:
             return []
 
-    def apply(self, action: str, *, restart_after_reload: bool) -> None:
+    def protect_containers(self) -> None:
+        """Have the daemon that is about to be stopped know that containers live on.
+
+        SIGHUP returns before the file was read, and a file that cannot be started with is not read at all: so ask. Raises
+        DockerDaemonError when containers run and the daemon would stop them.
+        """
+        if not self.running_containers():
+            return
+        self.systemctl("reload", "docker.service")
+        for _attempt in range(50):
+            if self.api("/info").get("LiveRestoreEnabled"):
+                return
+            time.sleep(0.1)
+        raise DockerDaemonError(
+            f"Docker does not reload {CONFIG}, so a restart would stop the running containers: {self.journal(3)}"
+        )
+
+    def journal(self, lines: int) -> str:
+        """The last lines of the daemon's journal."""
+        command = ["journalctl", "-u", "docker.service", "-n", str(lines), "-o", "cat", "--no-pager"]
+        _code, out, _err = self.module.run_command(command)
+        return mask(str(out).strip())
+
+    def apply(self, action: str) -> None:
         """Start, reload or restart. Raises DockerDaemonError with the journal's last lines when that fails."""
         # three starts in a minute and systemd would refuse the fourth (docker.service: StartLimitBurst=3)
         self.systemctl("reset-failed", "docker.service")
-        if action == "restart" and restart_after_reload:
-            # puts live-restore into force in the daemon that is about to be stopped
-            self.systemctl("reload", "docker.service")
-        code, out = self.systemctl(action, "docker.service")
+        code, _out = self.systemctl(action, "docker.service")
         if code != 0:
-            _code, journal = self.module.run_command(
-                ["journalctl", "-u", "docker.service", "-n", "8", "-o", "cat", "--no-pager"]
-            )[:2]
-            raise DockerDaemonError(f"'systemctl {action} docker' failed: {out} {mask(str(journal).strip())}")
+            raise DockerDaemonError(f"'systemctl {action} docker' failed: {self.journal(8)}")
 
 
 def write(path: str, text: str, mode: int) -> None:
@@ -178,7 +246,8 @@ def plan_certificates(wanted: dict[str, str]) -> dict[str, str | None]:
     for registry, pem in wanted.items():
         if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", registry):
             raise DockerDaemonError(
-                f"docker_registry_ca_certificates: '{registry}' is no registry's name; write host or host:port, without https://."
+                f"docker_registry_ca_certificates: '{registry}' is no registry's name; write host or host:port, "
+                "without https://."
             )
         blocks = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem or "", re.DOTALL)
         try:
@@ -213,78 +282,114 @@ def apply_certificates(plan: dict[str, str | None]) -> None:
             os.rmdir(os.path.dirname(path))
 
 
-def replace_config(daemon: Daemon, text: str, old: str | None, action: str) -> None:
-    """Write daemon.json and make the daemon take it over; put the old file back when it does not come up with it."""
+def put_back(old: str | None) -> None:
+    """Have the old file again, or none."""
+    if old is None:
+        os.unlink(CONFIG)
+    else:
+        write(CONFIG, old, 0o600)
+    os.unlink(PENDING)
+
+
+def take_over(daemon: Daemon, text: str, old: str | None, action: str, *, live_restore: bool) -> None:
+    """Write daemon.json and make the daemon take it over; put the old file back when it does not come up with it.
+
+    Raises DockerDaemonError in that case.
+    """
     write(PENDING, action, 0o600)
     write(CONFIG, text, 0o600)
-    try:
-        daemon.apply(action, restart_after_reload=True)
-    except DockerDaemonError as error:
-        if old is None:
-            os.unlink(CONFIG)
-        else:
-            write(CONFIG, old, 0o600)
+    if action == "restart" and live_restore:
         try:
-            daemon.apply("restart", restart_after_reload=False)
+            daemon.protect_containers()
+        except DockerDaemonError as error:
+            put_back(old)
+            raise DockerDaemonError(f"{error} The old file was put back, and nothing was restarted.") from error
+    try:
+        daemon.apply(action)
+    except DockerDaemonError as error:
+        put_back(old)
+        try:
+            daemon.apply("restart")
             state = "The old configuration was put back and the daemon runs with it."
         except DockerDaemonError as again:
             state = f"The old configuration was put back, and the daemon does not start with it either: {again}"
-        os.unlink(PENDING)
-        raise DockerDaemonError(f"Docker does not start with the new {CONFIG}: {error}. {state}") from error
+        raise DockerDaemonError(f"Docker does not start with the new {CONFIG}: {error}\n{state}") from error
     os.unlink(PENDING)
+
+
+def refuse_interruption(daemon: Daemon, keys: set[str]) -> None:
+    """Raise DockerDaemonError when a restart with live-restore off would stop running containers."""
+    running = daemon.running_containers()
+    if running:
+        raise DockerDaemonError(
+            f"{', '.join(sorted(keys)) or 'A change made before'} in {CONFIG} needs a restart of Docker, and with "
+            f"live-restore off that would stop {len(running)} running containers ({', '.join(running[:8])}). Set "
+            "docker_live_restore: true, or docker_allow_container_restart: true when you may stop them. "
+            "Nothing has been changed."
+        )
+
+
+def wanted_config(parameters: dict[str, Any], old: str | None) -> dict[str, Any]:
+    """The content of daemon.json that the module's parameters ask for."""
+    names = ("log_max_size", "log_max_file", "address_pools", "live_restore", "registry_mirrors", "default_ulimits")
+    return build_config(
+        bridge_address=choose_bridge(parameters["bridge_address"], old),
+        options=parameters["options"],
+        **{name: parameters[name] for name in names},
+    )
+
+
+def make_diff(old: str | None, text: str, certificates: dict[str, str | None]) -> list[dict[str, str]]:
+    """What --diff shows: each file that changes, without passwords in URLs."""
+    pairs = [(CONFIG, old, text), *((path, read(path), new) for path, new in certificates.items())]
+    return [
+        {"before_header": path, "after_header": path, "before": mask(before or ""), "after": mask(after or "")}
+        for path, before, after in pairs
+        if before != after
+    ]
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work; what it returns to Ansible."""
     parameters = module.params
     daemon = Daemon(module)
-    names = (
-        "log_max_size log_max_file address_pools bridge_address live_restore registry_mirrors default_ulimits options"
-    ).split()
-    config = build_config(**{name: parameters[name] for name in names})
-    text, old = render_config(config), read(CONFIG)
+    old = read(CONFIG)
+    enabled, active = daemon.state()
+    started = not active
+    if started and not module.check_mode:
+        # Docker makes docker0 when it starts; should the old file keep it from that, the new one may let it
+        daemon.systemctl("start", "docker.service")
+        active = daemon.state()[1]
+    config = wanted_config(parameters, old)
+    text = render_config(config)
     certificates = plan_certificates(parameters["registry_ca_certificates"])
     keys = changed_keys(old, config)
-    enabled, active = daemon.state()
     if text != old:
         daemon.validate(text)
 
     action = action_for(keys) if text != old else "none"
-    if (pending := read(PENDING)) and action != "restart":
+    pending = read(PENDING)
+    if pending and action != "restart":
         action = pending
     if not active:
         action = "start"
-    if action == "restart" and not config.get("live-restore") and not parameters["allow_container_restart"]:
-        running = daemon.running_containers()
-        if running:
-            raise DockerDaemonError(
-                f"{', '.join(sorted(keys)) or 'A change made before'} in {CONFIG} needs a restart of Docker, and with live-restore off that "
-                f"would stop {len(running)} running containers ({', '.join(running[:8])}). Set docker_live_restore: true, or "
-                "docker_allow_container_restart: true when you may stop them. Nothing has been changed."
-            )
+    live_restore = bool(config.get("live-restore"))
+    if action == "restart" and not live_restore and not parameters["allow_container_restart"]:
+        refuse_interruption(daemon, keys)
 
-    changed = text != old or bool(certificates) or not enabled or action != "none"
-    diff = [
-        {"before_header": path, "after_header": path, "before": mask(before or ""), "after": mask(after or "")}
-        for path, before, after in [(CONFIG, old, text), *((path, read(path), new) for path, new in certificates.items())]
-        if before != after
-    ]
+    diff = make_diff(old, text, certificates)
     if not module.check_mode:
         apply_certificates(certificates)
-        if text != old and action == "none":
-            write(CONFIG, text, 0o600)  # other bytes, same settings
+        if action != "none":
+            take_over(daemon, text, old, action, live_restore=live_restore)
         elif text != old:
-            replace_config(daemon, text, old, action)
-        elif action != "none":
-            daemon.apply(action, restart_after_reload=True)
-            if pending:
-                os.unlink(PENDING)
+            write(CONFIG, text, 0o600)  # other bytes, same settings
         if not enabled:
             daemon.systemctl("enable", "docker.service")
     engine, compose = check_versions(daemon, parameters, strict=not module.check_mode)
     return {
-        "changed": changed,
-        "action": action,
+        "changed": started or bool(diff) or not enabled or action != "none",
+        "action": "start" if started and action in ("none", "reload") else action,
         "changed_keys": sorted(keys),
         "engine_version": engine,
         "compose_version": compose,
@@ -306,16 +411,18 @@ def check_versions(daemon: Daemon, parameters: dict[str, Any], *, strict: bool) 
     code, out, err = daemon.module.run_command(["docker", "compose", "version", "--short"])
     compose = str(out).strip()
     if code != 0 and strict:
-        raise DockerDaemonError(f"'docker compose version' fails: {err.strip() or compose}. Is a broken plugin in the way?")
+        raise DockerDaemonError(
+            f"'docker compose version' fails: {err.strip() or compose}. Is a broken plugin in the way?"
+        )
     for name, version, minimum in (
         ("Docker Engine", engine, parameters["engine_min_version"]),
         ("Docker Compose", compose, parameters["compose_min_version"]),
     ):
         if version and is_older(version, minimum):
             raise DockerDaemonError(
-                f"{name} {version} runs, {minimum} is the oldest that works here. If apt has a newer one installed, something "
-                "older is in the way: look for dockerd in /usr/local/bin, for docker-compose in ~/.docker/cli-plugins and "
-                "/usr/local/lib/docker/cli-plugins, or restart Docker."
+                f"{name} {version} runs, {minimum} is the oldest that works here. If apt has a newer one installed, "
+                "something older is in the way: look for dockerd in /usr/local/bin, for docker-compose in "
+                "~/.docker/cli-plugins and /usr/local/lib/docker/cli-plugins, or restart Docker."
             )
     return engine, compose
 

@@ -86,8 +86,12 @@ class Apt:
             self.scratch = tempfile.mkdtemp(prefix="ansible-docker-apt-", dir=self.module.tmpdir)
             os.makedirs(os.path.join(self.scratch, "lists", "partial"))
             # apt drops its rights to _apt for downloads: let it write here
-            for path in (self.scratch, os.path.join(self.scratch, "lists"), os.path.join(self.scratch, "lists", "partial")):
-                os.chmod(path, 0o755)
+            for path in (
+                self.scratch,
+                os.path.join(self.scratch, "lists"),
+                os.path.join(self.scratch, "lists", "partial"),
+            ):
+                os.chmod(path, 0o755)  # noqa: S103
             self.options = [
                 "-o", f"Dir::State::Lists={self.scratch}/lists",
                 "-o", f"Dir::Cache={self.scratch}",
@@ -129,7 +133,7 @@ def refuse_old(versions: dict[str, str], minimum: dict[str, str], system: str) -
         if is_older(version, lowest):
             raise DockerDaemonError(
                 f"{package} {version} on {system} is older than {lowest}, the oldest that works here (health checks' "
-                "start_interval, Compose's waiting). Enable the distribution's updates (noble-updates on Ubuntu 24.04), "
+                "start_interval, Compose's waiting). Enable the distribution's updates (noble-updates on Ubuntu 24.04) "
                 "or install Debian 13 or Ubuntu 24.04."
             )
 
@@ -146,9 +150,10 @@ def run(module: AnsibleModule, apt: Apt) -> dict[str, Any]:
     foreign = [name for name in FOREIGN_PACKAGES if name in present]
     if foreign:
         raise DockerDaemonError(
-            f"This server has {', '.join(foreign)}, from another source than {system.name}. Installing docker.io would remove "
-            "it, and stop every container. Remove it yourself at a moment of your choice (apt-get remove "
-            f"{' '.join(foreign)}; images and volumes in /var/lib/docker stay), then run again. Nothing has been changed."
+            f"This server has {', '.join(foreign)}, from another source than {system.name}. Installing docker.io would "
+            "remove it, and stop every container. Remove it yourself at a moment of your choice (apt-get remove "
+            f"{' '.join(foreign)}; images and volumes in /var/lib/docker stay), then run again. "
+            "Nothing has been changed."
         )
     missing = [name for name in packages if name not in present]
     # what is there is never upgraded behind the operator's back: that would restart the daemon
