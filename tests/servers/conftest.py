@@ -57,7 +57,9 @@ def connections(inventory: str) -> dict[str, dict[str, Any]]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "host" in metafunc.fixturenames:
         reached = connections(metafunc.config.getoption("--inventory"))
-        metafunc.parametrize("host", [pytest.param((n, c), id=n) for n, c in reached.items()], indirect=True, scope="session")
+        metafunc.parametrize(
+            "host", [pytest.param((n, c), id=n) for n, c in reached.items()], indirect=True, scope="session"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +76,11 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         f"  ControlMaster auto\n  ControlPersist 60\n  ControlPath {config.parent}/%C",
     ]
     words = shlex.split(connection["ansible_ssh_common_args"])
-    lines += [f"  {' '.join(option.split('=', 1))}" for flag, option in zip(words[::2], words[1::2], strict=True) if flag == "-o"]
+    lines += [
+        f"  {' '.join(option.split('=', 1))}"
+        for flag, option in zip(words[::2], words[1::2], strict=True)
+        if flag == "-o"
+    ]
     config.write_text("\n".join(lines) + "\n")
     server = testinfra.get_host(f"ssh://{name}", ssh_config=str(config), sudo=True)
     server.server_name = name

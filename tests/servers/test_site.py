@@ -35,10 +35,18 @@ def tls(host: Any) -> ssl.SSLContext:
 
 
 def ask(
-    host: Any, tls: ssl.SSLContext, offset: int, method: str, path: str, form: dict[str, str] | None = None, **headers: str
+    host: Any,
+    tls: ssl.SSLContext,
+    offset: int,
+    method: str,
+    path: str,
+    form: dict[str, str] | None = None,
+    **headers: str,
 ) -> tuple[int, dict[str, str], str]:
     """Ask the edge from outside, by the port that the lab publishes on this machine."""
-    connection = http.client.HTTPSConnection("localhost", int(host.connection["ansible_port"]) + offset, timeout=30, context=tls)
+    connection = http.client.HTTPSConnection(
+        "localhost", int(host.connection["ansible_port"]) + offset, timeout=30, context=tls
+    )
     if form is not None:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
     connection.request(method, path, urllib.parse.urlencode(form) if form is not None else None, headers)
@@ -82,7 +90,9 @@ def test_a_client_cannot_choose_its_address(host: Any, tls: ssl.SSLContext) -> N
     for offset in (1, 2):
         left = []
         for number in range(3):
-            _, headers, _ = ask(host, tls, offset, "GET", "/api/v1/health/live", **{"X-Forwarded-For": f"192.0.2.{number + 10}"})
+            _, headers, _ = ask(
+                host, tls, offset, "GET", "/api/v1/health/live", **{"X-Forwarded-For": f"192.0.2.{number + 10}"}
+            )
             left.append(int(headers.get("x-ratelimit-remaining", 0)))
         assert left == sorted(left, reverse=True)
         assert left[0] > left[-1] or left[-1] == 0
@@ -126,14 +136,18 @@ def test_no_secret_is_shown(host: Any) -> None:
     """Not by docker inspect, not in a release, not in a process list, not in a file that others can read."""
     inspected = host.check_output("docker inspect $(docker ps --all --quiet)")
     processes = host.check_output("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; exit 0")
-    releases = host.check_output(f"cat {BASE}/releases/*/* {BASE}/releases/*/.env {BASE}/files/*/* {BASE}/history.jsonl")
+    releases = host.check_output(
+        f"cat {BASE}/releases/*/* {BASE}/releases/*/.env {BASE}/files/*/* {BASE}/history.jsonl"
+    )
     for name, secret in SECRETS.items():
         for form in (secret, urllib.parse.quote(secret, safe=""), json.dumps(secret)[1:-1]):
             assert form not in inspected, f"docker inspect shows {name}"
             assert form not in processes, f"a command line shows {name}"
             assert form not in releases, f"a release shows {name}"
     for name in ("vault_registry_password", "vault_integr8scode_user_password", "vault_integr8scode_secret_key"):
-        found = host.run(f"grep -rlF -- '{SECRETS[name]}' /etc /root /home /opt /tmp /var/tmp /var/log 2>/dev/null").stdout.split()
+        found = host.run(
+            f"grep -rlF -- '{SECRETS[name]}' /etc /root /home /opt /tmp /var/tmp /var/log 2>/dev/null"
+        ).stdout.split()
         for path in found:
             assert host.file(path).mode & 0o077 == 0, f"{path} shows {name}"
 

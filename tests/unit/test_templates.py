@@ -1,0 +1,72 @@
+"""The role's templates, rendered without a server, with its own defaults."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+
+@pytest.fixture
+def render(project_root: Path) -> Any:
+    role = project_root / "roles/integr8scode"
+
+    def rendered(name: str, **variables: Any) -> str:
+        known: dict[str, Any] = {"inventory_hostname": "app1", "role_path": str(role), "ansible_managed": "managed"}
+        for source in ("defaults/main.yml", "vars/main.yml"):
+            known |= DataLoader().load_from_file(str(role / source), trusted_as_template=True)
+        templar = Templar(loader=DataLoader(), variables=known | variables)
+        return str(templar.template(trust_as_template((role / "templates" / name).read_text())))
+
+    return rendered
+
+
+def test_the_edge_takes_clients_addresses_from_nobody(render: Any) -> None:
+    sections = edge_sections(render("haproxy.cfg.j2"))
+    for name in ("frontend api", "frontend web"):
+        assert "http-request set-header X-Forwarded-For %[src]" in sections[name]
+    assert "http-request set-header X-Forwarded-For %[req.hdr(X-Forwarded-For,1)]" in sections["frontend from_frontend"]
+
+
+def edge_sections(text: str) -> dict[str, list[str]]:
+    """Return the lines of each section of an HAProxy configuration."""
+    sections: dict[str, list[str]] = {}
+    name = ""
+    for line in text.splitlines():
+        if line and not line.startswith((" ", "#")):
+            name = line.strip()
+        elif line.strip() and not line.strip().startswith("#"):
+            sections.setdefault(name, []).append(line.strip())
+    return sections
+
+
+def test_the_internal_listener_has_the_address_that_the_frontend_calls(render: Any, project_root: Path) -> None:
+    stack = yaml.safe_load((project_root / "docker-compose.yaml").read_text())
+    called = stack["services"]["frontend"]["environment"]["BACKEND_URL"]
+    assert called == "https://${EDGE_PROXY_ADDRESS:-172.31.210.2}:8443"
+    sections = edge_sections(render("haproxy.cfg.j2", integr8scode_edge_proxy_address="192.0.2.7"))
+    assert any(line.startswith("bind 192.0.2.7:8443 ssl") for line in sections["frontend from_frontend"])
+
+
+def test_a_post_is_never_repeated_and_certificates_are_verified(render: Any) -> None:
+    sections = edge_sections(render("haproxy.cfg.j2"))
+    for name in ("backend backend", "backend frontend"):
+        assert "http-request disable-l7-retry unless METH_GET || { method HEAD }" in sections[name]
+        assert any(f"verifyhost {name.split()[1]}" in line for line in sections[name])
+    assert any("ssl verify required" in line for line in sections["defaults"])
+
+
+def test_the_unit_stops_with_grace_and_does_not_follow_docker(render: Any) -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(render("integr8scode.service.j2", integr8scode_base="/srv/app"))
+    assert "Requires" not in unit["Unit"]
+    assert "docker.service" in unit["Unit"]["After"].split()
+    assert unit["Service"]["ExecStop"].endswith("--project-directory /srv/app/current stop")
+    # longer than the longest grace of a service, twice: workers and edge stop before Mongo and Kafka
+    assert int(unit["Service"]["TimeoutStopSec"]) >= 2 * 60 + 40
