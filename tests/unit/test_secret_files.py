@@ -246,16 +246,17 @@ def forms(secret: str) -> set[str]:
 
 
 @pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("broken", [{}, {"mode": "0777"}, {"owner": "nobody"}, {"services": [{"service": "x"}]}])
 def test_no_secret_is_returned_or_logged(
     run_module: RunModule,
     directory: Path,
     monkeypatch: pytest.MonkeyPatch,
     check: bool,
+    alone: bool,
     broken: dict[str, Any],
 ) -> None:
     logged: list[str] = []
-    monkeypatch.setattr("syslog.syslog", lambda *message: logged.append(str(message)))
     from ansible.module_utils.basic import AnsibleModule
 
     original = AnsibleModule.log
@@ -265,6 +266,9 @@ def test_no_secret_is_returned_or_logged(
         lambda self, msg, log_args=None: (logged.append(f"{msg} {log_args}"), original(self, msg, log_args))[1],
     )
     args = replaced(arguments(directory), "secrets.toml", **broken)
+    if alone:
+        # Ansible hides by chance what looks like user:password@host, and with it the rest of a list
+        args["files"] = args["files"][:2]
     text = json.dumps(run_module("secret_files", args, check=check, diff=True), ensure_ascii=False) + "".join(logged)
     assert bool(broken) == ('"failed": true' in text)
     for secret in (CONTENT, PASSWORD, *CONTENT.splitlines()[:1]):
