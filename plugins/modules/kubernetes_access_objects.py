@@ -82,7 +82,8 @@ def to_text(value: Any) -> str:
     """YAML for people; "" for an object that is not there."""
     if value is None:
         return ""
-    return str(yaml.safe_dump(value, sort_keys=False)) if yaml else repr(value) + "\n"
+    # sorted: the API gives keys in an order of its own, which would look like a difference
+    return str(yaml.safe_dump(value, default_flow_style=None, width=110)) if yaml else repr(value) + "\n"
 
 
 def diff_of(changes: list[Change]) -> list[dict[str, str]]:
@@ -103,17 +104,15 @@ def predict_without_cluster(definitions: list[dict[str, Any]]) -> list[Change]:
     return [Change(title(d), "create", None, projection(d, d)) for d in definitions]
 
 
-def run(
-    definitions: list[dict[str, Any]], client: Client, *, apply: bool, timeout: float
-) -> tuple[list[Change], list[str]]:
-    """Makes the objects right. Returns the changes and the foreign bindings. Raises ApiError."""
-    wait_ready(client, timeout)
-    planner = Planner(client, apply=apply, timeout=timeout)
-    changes = [change for change in (planner.ensure(d) for d in definitions) if change is not None]
+def make_right(definitions: list[dict[str, Any]], planner: Planner, changes: list[Change]) -> None:
+    """Makes the objects right; puts each change into `changes` as it happens. Raises ApiError."""
+    for definition in definitions:
+        change = planner.ensure(definition)
+        if change is not None:
+            changes.append(change)
     for definition in definitions:
         if definition["kind"] == "Namespace":
             planner.wait_default_account(str(definition["metadata"]["name"]))
-    return changes, foreign_grants(client, definitions)
 
 
 def main() -> None:
@@ -128,7 +127,10 @@ def main() -> None:
     )
     definitions: list[dict[str, Any]] = module.params["definitions"]
     path = module.params["admin_kubeconfig"]
+    timeout = float(module.params["timeout"])
     foreign: list[str] = []
+    # a run that fails half-way says what it has changed
+    changes: list[Change] = []
     try:
         for definition in definitions:
             check_definition(definition)
@@ -136,13 +138,15 @@ def main() -> None:
             if YAML_ERROR:
                 module.fail_json(msg=missing_required_lib("PyYAML"), exception=YAML_ERROR)
             with contextlib.closing(Client(read_admin(path))) as client:
-                changes, foreign = run(
-                    definitions, client, apply=not module.check_mode, timeout=float(module.params["timeout"])
-                )
+                wait_ready(client, timeout)
+                make_right(definitions, Planner(client, apply=not module.check_mode, timeout=timeout), changes)
+                foreign = foreign_grants(client, definitions)
         else:
-            changes = predict_without_cluster(definitions)
+            changes += predict_without_cluster(definitions)
     except (ApiError, OSError) as error:
-        module.fail_json(msg=explain(error))
+        module.fail_json(
+            msg=explain(error), changed=bool(changes), changes=[f"{change.action} {change.title}" for change in changes]
+        )
     for grant in foreign:
         module.warn(f"{grant} was not made here and gives a worker's account rights that it does not need: delete it")
     module.exit_json(

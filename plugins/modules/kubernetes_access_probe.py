@@ -10,7 +10,8 @@ description:
   - Starts one throw-away container for each worker, all at the same time, on the stack's network, with the worker's
     kubeconfig mounted read-only as the stack does, and tries every call for real (writes as dry runs).
   - Fails unless all that a worker needs succeeds, all else is 403, and the API knows of no further right.
-  - Changes nothing. In check mode it is skipped where its image, network or kubeconfigs are not there yet.
+  - Changes nothing. In check mode it does not fail but warns, and tries nothing where its image, network or kubeconfigs
+    are not there yet.
 requirements: [docker command line]
 author: [Integr8sCode operators]
 attributes:
@@ -57,6 +58,10 @@ RETURN = r"""
 matrix:
   description: For each worker a list of rows with call, expected, got, ok, message.
   type: dict
+  returned: always
+problems:
+  description: What is not as it must be, a sentence each.
+  type: list
   returned: always
 """
 
@@ -171,12 +176,12 @@ def probe(worker: str, params: dict[str, Any], source: str) -> dict[str, Any]:
     return report
 
 
-def problems(report: dict[str, Any], namespace: str) -> list[str]:
-    """One sentence for each thing that is not as it must be: worker, call, expected, got, cure."""
+def problems(report: dict[str, Any], namespace: str) -> list[tuple[str, str]]:
+    """A sentence (worker, call, expected, got) and its cure for each thing that is not as it must be."""
     worker = report["worker"]
     fatal = report["fatal"]
     if fatal:
-        return [f"{worker}: {fatal['kind']}: {fatal['message']}. Cure: {cure(fatal['kind'], fatal['message'])}"]
+        return [(f"{worker}: {fatal['kind']}: {fatal['message']}", cure(fatal["kind"], fatal["message"]))]
     result = []
     for row in report["results"]:
         if row["ok"]:
@@ -188,11 +193,19 @@ def problems(report: dict[str, Any], namespace: str) -> list[str]:
                 what = f"not RBAC but a rule of the namespace refuses it: `k3s kubectl describe namespace {namespace}`"
         else:
             what = (
-                "run the role kubernetes_access, which undoes changes of its roles; bindings made by others: "
-                f"`k3s kubectl get rolebindings,clusterrolebindings -A -o wide | grep {worker}`"
+                "run the role kubernetes_access, which undoes changes of its roles; it warns of bindings made by "
+                "others, which `k3s kubectl delete` removes"
             )
-        result.append(f"{worker}: {row['call']}: expected {row['expected']}, got {row['got']}{said}. Cure: {what}")
+        result.append((f"{worker}: {row['call']}: expected {row['expected']}, got {row['got']}{said}", what))
     return result
+
+
+def failure_message(found: list[tuple[str, str]]) -> str:
+    """The sentences, those with the same cure together and their cure once."""
+    lines = []
+    for what in dict.fromkeys(what for _, what in found):
+        lines += [sentence for sentence, its in found if its == what] + [f"Cure: {what}"]
+    return "\n".join(lines)
 
 
 def missing(params: dict[str, Any]) -> str:
@@ -229,7 +242,7 @@ def main() -> None:
     if module.check_mode:
         lacking = missing(params)
         if lacking:
-            module.exit_json(changed=False, skipped=True, matrix={}, msg=f"not tried: {lacking}")
+            module.exit_json(changed=False, matrix={}, problems=[], msg=f"not tried: {lacking}")
     if CALLS_ERROR:
         module.fail_json(msg=missing_required_lib("PyYAML"), exception=CALLS_ERROR)
     if not shutil.which("docker"):
@@ -242,10 +255,17 @@ def main() -> None:
         module.fail_json(msg=str(error), matrix={})
     matrix = {report["worker"]: report["results"] for report in reports}
     found = [line for report in reports for line in problems(report, params["namespace"])]
+    sentences = [sentence for sentence, _ in found]
+    if found and module.check_mode:
+        # the roles that run before this one would have changed what is found wrong
+        module.warn("now, before anything is changed: " + failure_message(found))
+        module.exit_json(
+            changed=False, matrix=matrix, problems=sentences, msg=f"{len(found)} calls are not as they must be"
+        )
     if found:
-        module.fail_json(msg="\n".join(found), matrix=matrix)
+        module.fail_json(msg=failure_message(found), matrix=matrix, problems=sentences)
     count = sum(len(results) for results in matrix.values())
-    module.exit_json(changed=False, matrix=matrix, msg=f"{count} calls are as they must be")
+    module.exit_json(changed=False, matrix=matrix, problems=[], msg=f"{count} calls are as they must be")
 
 
 if __name__ == "__main__":
