@@ -1,0 +1,102 @@
+"""The k3s download on the lab's file server: the vendor's own where that is in reach, else the lab's."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from lab.settings import ROOT, LabError, Settings
+from lab.sources import K3S_RELEASES, Sources
+
+DEFAULTS = ROOT / "roles" / "k3s" / "defaults" / "main.yml"
+"""The one place where the version and the vendor's checksums stand."""
+
+
+def pinned(path: Path = DEFAULTS) -> tuple[str, dict[str, str]]:
+    """Version and checksums (architecture to sha256) of the role.
+
+    Raises:
+        LabError: they are not there.
+    """
+    try:
+        data: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+        return str(data["k3s_version"]), dict(data["k3s_checksums"])
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise LabError(f"{path} does not give k3s_version and k3s_checksums: {error!r}") from None
+
+
+def file_name(machine: str) -> str:
+    """Name of the vendor's file for an architecture."""
+    return "k3s" if machine == "amd64" else f"k3s-{machine}"
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a file, in hex; empty if it is not there."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def download(version: str, machine: str, expected: str, folder: Path, releases: str = K3S_RELEASES) -> None:
+    """Download the vendor's file and its checksum list; both are in place only if the pinned checksum fits.
+
+    Raises:
+        LabError: it cannot be had, or it is not what is pinned.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (file_name(machine), f"sha256sum-{machine}.txt"):
+        url = f"{releases}/{quote(version)}/{name}"
+        temporary = folder / f".{name}.part"
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer, temporary.open("wb") as sink:  # noqa: S310
+                while chunk := answer.read(1 << 20):
+                    sink.write(chunk)
+        except OSError as error:
+            raise LabError(f"{url} cannot be downloaded: {error}") from None
+    binary = folder / f".{file_name(machine)}.part"
+    found = checksum(binary)
+    if found != expected:
+        binary.unlink()
+        raise LabError(f"{releases}/{version}/{file_name(machine)} has sha256 {found}; roles/k3s pins {expected}")
+    for name in (file_name(machine), f"sha256sum-{machine}.txt"):
+        (folder / f".{name}.part").replace(folder / name)
+
+
+def ensure(settings: Settings, sources: Sources, machine: str, say: Callable[[str], None]) -> str:
+    """Bring k3s and its checksum list to the file server's folder. Returns what was done.
+
+    Raises:
+        LabError: it can neither be downloaded nor built.
+    """
+    version, checksums = pinned()
+    folder = settings.cache / "files" / "k3s-io" / "k3s" / "releases" / "download" / version
+    target = folder / file_name(machine)
+    is_real = bool(checksums.get(machine)) and checksum(target) == checksums[machine]
+    if is_real and sources.mode != "stand-in":
+        sources.used["k3s"] = "real"
+        return "is there"
+    if sources.wants_real("k3s"):
+        try:
+            download(version, machine, checksums[machine], folder)
+        except LabError as error:
+            if sources.mode == "real":
+                raise
+            sources.notes.append(str(error))
+        else:
+            sources.used["k3s"] = "real"
+            return "downloaded"
+    # late: it needs Go and more, which a machine that downloads does without
+    from lab.k3s.build import build
+
+    before = checksum(target)
+    build(version, folder, progress=lambda line: say(f"    k3s: {line}"))
+    sources.used["k3s"] = "stand-in"
+    return "is there" if checksum(target) == before else "built"

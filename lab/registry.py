@@ -1,0 +1,85 @@
+"""A small client of the lab's registry (Docker Registry HTTP API V2), used from this machine through its published port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from lab.settings import REGISTRY_PASSWORD, REGISTRY_USER, LabError, Settings
+
+MANIFESTS = ", ".join(
+    (
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.index.v1+json",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The registry at ``https://127.0.0.1:port``, trusted by the lab's CA.
+
+    Attributes:
+        port: where it is published.
+        ca: the lab's CA certificate.
+        user, password: the login; defaults are the right ones.
+    """
+
+    port: int
+    ca: Path
+    user: str = REGISTRY_USER
+    password: str = REGISTRY_PASSWORD
+
+    @classmethod
+    def of(cls, settings: Settings) -> Registry:
+        return cls(settings.registry_port, settings.state / "ca.crt")
+
+    @property
+    def address(self) -> str:
+        """The registry as an engine on this machine names it: 127.0.0.0/8 needs no CA there."""
+        return f"127.0.0.1:{self.port}"
+
+    def get(self, path: str, method: str = "GET", accept: str = MANIFESTS) -> requests.Response:
+        """One request below ``/v2/``, with the login (unless the user is empty).
+
+        Raises:
+            LabError: no answer.
+        """
+        with requests.Session() as session:
+            # neither this machine's proxies nor its netrc nor its CA bundle have a say here
+            session.trust_env = False
+            auth = (self.user, self.password) if self.user else None
+            try:
+                return session.request(
+                    method,
+                    f"https://{self.address}/v2/{path}",
+                    headers={"Accept": accept},
+                    auth=auth,
+                    verify=str(self.ca),
+                    timeout=20,
+                )
+            except requests.RequestException as error:
+                raise LabError(f"the lab's registry does not answer at {self.address}: {error}") from None
+
+    def digest(self, repository: str, tag: str) -> str:
+        """Digest of a tag; empty if there is none."""
+        answer = self.get(f"{repository}/manifests/{tag}", "HEAD")
+        return answer.headers.get("Docker-Content-Digest", "") if answer.ok else ""
+
+    def labels(self, repository: str, tag: str) -> dict[str, str] | None:
+        """Labels of the image that a tag names; None if there is none (or it is an index of several)."""
+        answer = self.get(f"{repository}/manifests/{tag}")
+        if not answer.ok:
+            return None
+        manifest: dict[str, Any] = answer.json()
+        if "config" not in manifest:
+            return None
+        config = self.get(f"{repository}/blobs/{manifest['config']['digest']}", accept="*/*")
+        if not config.ok:
+            return None
+        return dict(config.json().get("config", {}).get("Labels") or {})
