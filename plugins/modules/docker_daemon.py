@@ -31,7 +31,7 @@ options:
   registry_ca_certificates: {type: dict, default: {}, description: Registry (host or host:port) to its CA in PEM.}
   allow_container_restart: {type: bool, default: false, description: Allow a restart that stops running containers.}
   engine_min_version: {type: str, required: true, description: Oldest engine that is accepted once it runs.}
-  compose_min_version: {type: str, required: true, description: Oldest version that C(docker compose) may turn out to be.}
+  compose_min_version: {type: str, required: true, description: Oldest Compose that is accepted.}
 author: integr8scode-ansible
 """
 
@@ -56,17 +56,13 @@ compose_version:
 """
 
 import fcntl
-import http.client
 import ipaddress
 import json
 import os
 import re
-import shutil
 import socket
 import ssl
 import struct
-import tempfile
-import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -80,12 +76,11 @@ from ansible.module_utils.docker_daemon_common import (
     overlapping_routes,
     render_config,
 )
+from ansible.module_utils.docker_daemon_engine import CONFIG, DOCKER_SOCKET, Daemon, mask, read, write
 
-CONFIG = "/etc/docker/daemon.json"
 CERTIFICATES = "/etc/docker/certs.d"
 # set while a new file waits for the daemon to take it over; /run forgets it on a reboot, which takes it over as well
 PENDING = "/run/docker-daemon.pending"
-DOCKER_SOCKET = "/run/docker.sock"
 
 
 def bridge_now(name: str = "docker0") -> str:
@@ -125,118 +120,6 @@ def choose_bridge(wanted: str, old: str | None) -> str:
     return wanted
 
 
-def mask(text: str) -> str:
-    """Text for a diff, without the user and password of a URL."""
-    return re.sub(r"://[^/@\s\"]+@", "://***@", text)
-
-
-def read(path: str) -> str | None:
-    """A file's text; None when there is none."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
-
-
-class Daemon:
-    """The Docker daemon of this server."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-
-    def systemctl(self, *arguments: str) -> tuple[int, str]:
-        """Run systemctl; its exit code and output."""
-        code, out, err = self.module.run_command(["systemctl", *arguments])
-        return int(code), (out or err).strip()
-
-    def api(self, path: str) -> Any:
-        """GET a path of the Engine API through its socket. Raises OSError when the daemon does not answer."""
-        connection = http.client.HTTPConnection("localhost", timeout=30)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(30)
-        connection.sock.connect(DOCKER_SOCKET)
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return json.loads(answer.read())
-
-    def state(self) -> tuple[bool, bool]:
-        """Whether the unit is (enabled, active)."""
-        _code, out = self.systemctl("show", "docker.service", "--property=UnitFileState,ActiveState")
-        values = dict(line.partition("=")[::2] for line in out.splitlines())
-        return values.get("UnitFileState") == "enabled", values.get("ActiveState") == "active"
-
-    def validate(self, text: str) -> None:
-        """Have dockerd read the new file. Raises DockerDaemonError with its words when it refuses."""
-        dockerd = shutil.which("dockerd", path="/usr/sbin:/usr/bin:/usr/local/bin:/sbin:/bin")
-        if dockerd is None:
-            return  # only in check mode on a fresh server: packages come first
-        with tempfile.NamedTemporaryFile("w", suffix=".json", dir=self.module.tmpdir) as file:
-            file.write(text)
-            file.flush()
-            code, out, err = self.module.run_command([dockerd, "--validate", "--config-file", file.name])
-        if code != 0:
-            words = mask((err or out).strip().replace(file.name, CONFIG))
-            raise DockerDaemonError(
-                f"dockerd refuses the new {CONFIG}: {words} The old file is untouched. Correct the docker_* variables "
-                "that name these keys (docker_daemon_options for free ones)."
-            )
-
-    def running_containers(self) -> list[str]:
-        """Names of the containers that run; empty when the daemon does not."""
-        try:
-            return sorted(container["Names"][0].lstrip("/") for container in self.api("/containers/json"))
-        except OSError:
-            return []
-
-    def protect_containers(self) -> None:
-        """Have the daemon that is about to be stopped know that containers live on.
-
-        SIGHUP returns before the file was read, and a file that cannot be started with is not read at all: so ask. Raises
-        DockerDaemonError when containers run and the daemon would stop them.
-        """
-        if not self.running_containers():
-            return
-        self.systemctl("reload", "docker.service")
-        for _attempt in range(50):
-            if self.api("/info").get("LiveRestoreEnabled"):
-                return
-            time.sleep(0.1)
-        raise DockerDaemonError(
-            f"Docker does not reload {CONFIG}, so a restart would stop the running containers: {self.journal(3)}"
-        )
-
-    def journal(self, lines: int) -> str:
-        """The last lines of the daemon's journal."""
-        command = ["journalctl", "-u", "docker.service", "-n", str(lines), "-o", "cat", "--no-pager"]
-        _code, out, _err = self.module.run_command(command)
-        return mask(str(out).strip())
-
-    def apply(self, action: str) -> None:
-        """Start, reload or restart. Raises DockerDaemonError with the journal's last lines when that fails."""
-        # three starts in a minute and systemd would refuse the fourth (docker.service: StartLimitBurst=3)
-        self.systemctl("reset-failed", "docker.service")
-        code, _out = self.systemctl(action, "docker.service")
-        if code != 0:
-            raise DockerDaemonError(f"'systemctl {action} docker' failed: {self.journal(8)}")
-
-
-def write(path: str, text: str, mode: int) -> None:
-    """Replace a file in one step."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def plan_certificates(wanted: dict[str, str]) -> dict[str, str | None]:
     """Path -> new text, or None for a file of ours whose registry was taken out; only what differs.
 
@@ -246,8 +129,7 @@ def plan_certificates(wanted: dict[str, str]) -> dict[str, str | None]:
     for registry, pem in wanted.items():
         if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", registry):
             raise DockerDaemonError(
-                f"docker_registry_ca_certificates: '{registry}' is no registry's name; write host or host:port, "
-                "without https://."
+                f"docker_registry_ca_certificates: '{registry}' is no registry's name; write host or host:port."
             )
         blocks = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem or "", re.DOTALL)
         try:

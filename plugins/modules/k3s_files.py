@@ -1,0 +1,192 @@
+#!/usr/bin/python
+"""Ansible module: k3s' files, all in one call."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k3s_files
+short_description: Write the files of k3s
+description:
+  - Writes each file whose content, owner or mode differs, in one step. A file that k3s or systemd reads at its start is
+    marked as waiting for a restart (C(/run/k3s-restart.pending)), so that an interrupted run is made up for.
+  - Loads kernel modules and applies settings only where this server has a kernel of its own.
+options:
+  files:
+    description: The files.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path: {type: path, required: true, description: Where.}
+      content: {type: str, description: What.}
+      secret_content: {type: str, description: "What, for a secret: kept out of logs and diffs."}
+      mode: {type: str, required: true, description: "Octal, as in '0600'; owner and group are root."}
+      role: {type: str, default: restart, choices: [restart, modules, sysctl],
+             description: What makes it count}
+  apply_kernel: {type: bool, required: true, description: Whether modules are loaded and settings applied, too.}
+author: integr8scode-ansible
+"""
+
+EXAMPLES = r"""
+- name: Write k3s' configuration
+  k3s_files:
+    apply_kernel: true
+    files:
+      - {path: /etc/rancher/k3s/config.yaml, mode: "0600", content: "disable: [traefik]\n"}
+"""
+
+RETURN = r"""
+written: {description: Paths that changed., type: list, returned: always}
+kernel: {description: Modules that were loaded and files of settings that were applied., type: list, returned: always}
+"""
+
+import os
+import stat
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.k3s_common import PENDING, K3sError
+
+
+def state(path: str) -> tuple[str | None, int, tuple[int, int]]:
+    """A file's text (None: there is none), mode, and owner with group."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return None, 0, (0, 0)
+    found = os.stat(path)
+    return text, stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
+
+
+def write(path: str, text: str, mode: int) -> None:
+    """Replace a file in one step; its folder is made for root alone when it is missing, as k3s itself makes it."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".ansible-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            os.fchown(file.fileno(), 0, 0)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def missing_modules(names: list[str]) -> list[str]:
+    """Kernel modules that are neither loaded nor built in."""
+    with open("/proc/modules", encoding="utf-8") as file:
+        loaded = {line.split()[0] for line in file}
+    return [name for name in names if name not in loaded and not os.path.isdir(f"/sys/module/{name}")]
+
+
+def different_settings(text: str) -> list[str]:
+    """Settings of a sysctl.d text that the kernel has otherwise, or does not have."""
+    found = []
+    for line in text.splitlines():
+        key, separator, value = line.partition("=")
+        key = key.strip().lstrip("-")
+        if not separator or key.startswith(("#", ";")):
+            continue
+        try:
+            with open("/proc/sys/" + key.replace(".", "/"), encoding="utf-8") as file:
+                present = file.read().split()
+        except OSError:
+            present = []
+        if present != value.split():
+            found.append(key)
+    return found
+
+
+def apply_kernel(module: AnsibleModule, entry: dict[str, Any]) -> list[str]:
+    """Load an entry's modules or apply its settings; what was (in check mode: would be) done."""
+    if entry["role"] == "modules":
+        lines = [line.strip() for line in entry["content"].splitlines()]
+        wanted = missing_modules([line for line in lines if line and not line.startswith("#")])
+        commands = [["modprobe", name] for name in wanted]
+    elif entry["role"] == "sysctl":
+        wanted = different_settings(entry["content"])
+        commands = [["sysctl", "-q", "-p", entry["path"]]] if wanted else []
+    else:
+        return []
+    if not module.check_mode:
+        for command in commands:
+            code, out, err = module.run_command(command)
+            if code != 0:
+                raise K3sError(
+                    f"'{' '.join(command)}' failed: {(err or out).strip()}. Does this server's kernel have it?"
+                )
+    return wanted
+
+
+def make_diff(path: str, old: tuple[str | None, int], new: tuple[str, int], *, secret: bool) -> dict[str, str]:
+    """What --diff shows of a file (text and mode before and after); of a secret only whether it changed."""
+    before, after = old[0] or "", new[0]
+    if secret:
+        after = "(a secret)\n" if before == after else "(another secret)\n"
+        before = "(a secret)\n" if before else ""
+    return {
+        "before_header": path if old[0] is None else f"{path} {old[1]:04o}",
+        "after_header": f"{path} {new[1]:04o}",
+        "before": before,
+        "after": after,
+    }
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """Do the module's work; what it returns to Ansible."""
+    written, kernel, diff = [], [], []
+    for entry in module.params["files"]:
+        path, mode, secret = entry["path"], int(entry["mode"], 8), entry["secret_content"] is not None
+        text = entry["secret_content"] if secret else entry["content"]
+        old, old_mode, owner = state(path)
+        if (old, old_mode, owner) != (text, mode, (0, 0)):
+            written.append(path)
+            diff.append(make_diff(path, (old, old_mode), (text, mode), secret=secret))
+            if not module.check_mode:
+                if entry["role"] == "restart":
+                    with open(PENDING, "w", encoding="utf-8"):
+                        pass
+                write(path, text, mode)
+        if module.params["apply_kernel"]:
+            kernel += apply_kernel(module, entry)
+    return {"changed": bool(written or kernel), "written": written, "kernel": kernel, "diff": diff}
+
+
+def main() -> None:
+    """Entry point of the module."""
+    entry = {
+        "path": {"type": "path", "required": True},
+        "content": {"type": "str"},
+        "secret_content": {"type": "str", "no_log": True},
+        "mode": {"type": "str", "required": True},
+        "role": {"type": "str", "default": "restart", "choices": ["restart", "modules", "sysctl"]},
+    }
+    one = [("content", "secret_content")]
+    module = AnsibleModule(
+        argument_spec={
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "options": entry,
+                "required": True,
+                "required_one_of": one,
+                "mutually_exclusive": one,
+            },
+            "apply_kernel": {"type": "bool", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except K3sError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
