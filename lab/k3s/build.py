@@ -69,12 +69,10 @@ class Program:
 
 API_SERVER = Program("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver")
 KUBECTL = Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl")
-CONTROLLER_MANAGER = Program(
-    "kube-controller-manager", "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"
-)
+CONTROLLER_MANAGER = Program("kube-controller-manager", "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager")
 KINE = Program("kine", "kine", "github.com/k3s-io/kine")
 PROGRAMS = (API_SERVER, KUBECTL, KINE)
-"""What is packed by default. With CONTROLLER_MANAGER in the list the supervisor runs it instead of its own two loops."""
+"""What is packed by default. With CONTROLLER_MANAGER too, the supervisor runs it instead of its own loops."""
 
 
 def _digest(parts: Iterable[str | bytes]) -> str:
@@ -143,26 +141,36 @@ def _go_line(path: Path) -> tuple[int, ...]:
     raise BuildError(f"{path} has no go line")
 
 
-def _build_program(program: Program, version: str, go: str, arch: str, cache: Path, progress: Progress) -> Path:
+@dataclass(frozen=True)
+class _Target:
+    """What every build step needs to know."""
+
+    version: str
+    go: str
+    arch: str
+    cache: Path
+    progress: Progress
+
+
+def _build_program(program: Program, wanted: _Target) -> Path:
     folder = HERE / "modules" / program.modules
-    flags = program.link_flags(version)
-    key = _digest(
-        [(folder / "go.mod").read_bytes(), (folder / "go.sum").read_bytes(), program.package, flags, go, arch]
-    )
-    target = cache / "bin" / f"{program.name}-{key[:16]}"
+    flags = program.link_flags(wanted.version)
+    pins = [(folder / name).read_bytes() for name in ("go.mod", "go.sum")]
+    key = _digest([*pins, program.package, flags, wanted.go, wanted.arch])
+    target = wanted.cache / "bin" / f"{program.name}-{key[:16]}"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    progress(f"building {program.name} (minutes the first time)")
+    wanted.progress(f"building {program.name} (minutes the first time)")
     environment = {
-        **os.environ, "CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": arch, "GOTOOLCHAIN": "local", "GOWORK": "off",
-        "GOFLAGS": "-mod=readonly -buildvcs=false",
+        **os.environ, "CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": wanted.arch, "GOAMD64": "v1", "GOEXPERIMENT": "",
+        "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false",
     }  # fmt: skip
     temporary = target.with_suffix(".new")
     command = ["go", "build", "-trimpath", "-ldflags", flags, "-o", str(temporary), program.package]
     if shutil.which("nice"):
         command = ["nice", *command]
-    _run(command, f"building {program.name}", progress, cwd=folder, environment=environment)
+    _run(command, f"building {program.name}", wanted.progress, cwd=folder, environment=environment)
     temporary.replace(target)
     return target
 
@@ -181,14 +189,14 @@ def _installer() -> list[str]:
     raise BuildError("neither pip nor uv is there to get the libraries of the lab's k3s: install python3-pip")
 
 
-def _libraries(python: str, arch: str, cache: Path, progress: Progress) -> Path:
+def _libraries(python: str, wanted: _Target) -> Path:
     """Return a folder with the supervisor's libraries for one Python, without anything that changes by installation."""
     requirements = HERE / "requirements.txt"
-    target = cache / "lib" / _digest([requirements.read_bytes(), python, arch])[:16]
+    target = wanted.cache / "lib" / _digest([requirements.read_bytes(), python, wanted.arch])[:16]
     if target.is_dir():
         return target
-    progress(f"getting the supervisor's libraries for Python {python}")
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}[arch]
+    wanted.progress(f"getting the supervisor's libraries for Python {python}")
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}[wanted.arch]
     temporary = target.with_suffix(".new")
     shutil.rmtree(temporary, ignore_errors=True)
     command = [*_installer(), "--target", str(temporary), "--python-version", python, "--require-hashes"]
@@ -200,7 +208,7 @@ def _libraries(python: str, arch: str, cache: Path, progress: Progress) -> Path:
         for level in ("manylinux_2_28", "manylinux_2_17", "manylinux2014"):
             command += ["--platform", f"{level}_{machine}"]
     what = f"getting the supervisor's libraries for Python {python}"
-    _run(command, what, progress, cwd=HERE, environment=dict(os.environ))
+    _run(command, what, wanted.progress, cwd=HERE, environment=dict(os.environ))
     for path in sorted(temporary.rglob("*"), reverse=True):
         if path.name == "__pycache__" or path.name.endswith(".dist-info") or path == temporary / "bin":
             shutil.rmtree(path)
@@ -276,10 +284,9 @@ def build(
         raise BuildError(f"the lab's k3s can be built on {' and '.join(ARCHITECTURES)}, this machine is {machine}")
     cache = cache or Settings.from_environment().home / "cache" / "k3s"
     go = _go_version()
-    binaries = {program.name: _build_program(program, version, go, arch, cache, progress) for program in programs}
-    libraries = {
-        f"cp{python.replace('.', '')}": _libraries(python, arch, cache, progress) for python in PYTHON_VERSIONS
-    }
+    wanted = _Target(version, go, arch, cache, progress)
+    binaries = {program.name: _build_program(program, wanted) for program in programs}
+    libraries = {f"cp{python.replace('.', '')}": _libraries(python, wanted) for python in PYTHON_VERSIONS}
     payload = _digest([*(path.name for path in binaries.values()), *(path.name for path in libraries.values())])
     sources = [path.read_bytes() for path in _files_below(HERE / "supervisor")]
     whole = _digest([payload, version, _MAIN, *sources, Path(__file__).read_bytes()])

@@ -6,7 +6,7 @@ a key made from the token and encrypted with it.
 
 import base64
 import csv
-import datetime
+import datetime as dt
 import hashlib
 import io
 import json
@@ -164,7 +164,7 @@ def store_copy(paths: Paths, secret: str) -> None:
         return
     files = {}
     for name, path in paths.bootstrap_files().items():
-        moment = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+        moment = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
         files[name] = {"Timestamp": moment.isoformat(), "Content": base64.b64encode(path.read_bytes()).decode()}
     sealed = encrypt(secret, json.dumps(files).encode())
     with _open(paths.database) as connection:
@@ -186,7 +186,8 @@ def reconcile(paths: Paths, secret: str) -> None:
     if raw is None:
         return
     logs.info("Reconciling bootstrap data between datastore and disk")
-    restore, newer = [], []
+    restore: list[tuple[Path, bytes]] = []
+    newer: list[tuple[Path, bytes]] = []
     copies = json.loads(raw)
     for name, path in paths.bootstrap_files().items():
         if name not in copies:
@@ -195,7 +196,7 @@ def reconcile(paths: Paths, secret: str) -> None:
         if not path.exists():
             restore.append((path, content))
         elif path.read_bytes() != content and name != "PasswdFile":
-            stored_at = datetime.datetime.fromisoformat(copies[name]["Timestamp"]).timestamp()
+            stored_at = dt.datetime.fromisoformat(copies[name]["Timestamp"]).timestamp()
             (newer if path.stat().st_mtime > stored_at + _SKEW_SECONDS else restore).append((path, content))
     if newer:
         names = ", ".join(str(path) for path, _content in newer)

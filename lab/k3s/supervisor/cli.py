@@ -30,22 +30,8 @@ _UNSUPPORTED = (
 )  # fmt: skip
 
 
-def _data_dir(arguments: list[str]) -> tuple[settings.Settings, Path]:
-    loaded = settings.load(arguments, os.environ)
-    return loaded, loaded.data_dir
-
-
-def _configured_data_dir() -> Path:
-    """Return the data-dir for a command other than `server`, from the files only."""
-    try:
-        return settings.load([], os.environ).data_dir
-    except (FatalError, PermissionError):
-        return settings.DEFAULT_DATA_DIR
-
-
 def _kubectl(path: Path, manifest: Manifest, arguments: list[str]) -> int:
-    data_dir = _configured_data_dir()
-    folder = bundle.unpack(path, data_dir, manifest)
+    folder = bundle.unpack(path, settings.configured_data_dir(os.environ), manifest)
     if "KUBECONFIG" not in os.environ and settings.DEFAULT_KUBECONFIG.exists():
         if not os.access(settings.DEFAULT_KUBECONFIG, os.R_OK):
             logs.warning(
@@ -54,14 +40,14 @@ def _kubectl(path: Path, manifest: Manifest, arguments: list[str]) -> int:
             )
         os.environ["KUBECONFIG"] = str(settings.DEFAULT_KUBECONFIG)
     program = folder / "bin" / "kubectl"
-    os.execv(program, ["kubectl", *arguments])
+    os.execv(program, ["kubectl", *arguments])  # noqa: S606  kubectl takes this process' place
 
 
 def _server(path: Path, manifest: Manifest, arguments: list[str]) -> int:
-    loaded, data_dir = _data_dir(arguments)
+    loaded = settings.load(arguments, os.environ)
     if loaded.switch("debug"):
         logs.enable_debug()
-    folder = bundle.unpack(path, data_dir, manifest)
+    folder = bundle.unpack(path, loaded.data_dir, manifest)
     bundle.import_libraries(folder)
     from . import server  # noqa: PLC0415  needs the libraries that were just unpacked
 

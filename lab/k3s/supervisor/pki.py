@@ -2,7 +2,7 @@
 longer fit (`pkg/daemons/control/deps`).
 """
 
-import datetime
+import datetime as dt
 import ipaddress
 import os
 from collections.abc import Iterable
@@ -18,10 +18,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from . import logs
 from .logs import FatalError
 
-CA_LIFETIME = datetime.timedelta(days=3650)
-LEAF_LIFETIME = datetime.timedelta(days=365)
+CA_LIFETIME = dt.timedelta(days=3650)
+LEAF_LIFETIME = dt.timedelta(days=365)
 # k3s signs again at start what ends sooner than this (CertificateRenewDays, 120 since 2025)
-RENEW_BEFORE = datetime.timedelta(days=120)
+RENEW_BEFORE = dt.timedelta(days=120)
 
 _Key = ec.EllipticCurvePrivateKey
 
@@ -80,8 +80,8 @@ def load_certificate(path: Path) -> x509.Certificate:
         raise FatalError(f"Error: preparing server: {path}: {error}") from error
 
 
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)
 
 
 def ensure_ca(name: str, certificate: Path, key: Path) -> None:

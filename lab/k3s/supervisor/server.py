@@ -2,131 +2,34 @@
 
 import grp
 import ipaddress
+import json
 import os
 import queue
 import secrets
 import signal
-import socket
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from . import bootstrap, logs, network, pki, sdnotify
+from . import bootstrap, logs, network, parts, pki, sdnotify
 from .api import ApiError, Client
 from .bundle import Manifest
 from .controllers import NamespaceDefaults
 from .flags import Effect
 from .kubeconfig import by_path, embedded
 from .logs import FatalError
-from .node import Node, NodeConfig, parse_taint
+from .node import Node, NodeConfig
 from .paths import NODE_PASSWORD, Paths
+from .plan import Plan, make_plan, serving_names
 from .processes import Child
 from .settings import DEFAULT_KUBECONFIG, Settings
 from .versions import Version, stale_node_is_fatal
 
-EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  k3s listens everywhere unless told otherwise
 # resident memory of the API server is 195 MiB with this, 260 without (measured)
 API_SERVER_ENVIRONMENT = {"GOMEMLIMIT": "100MiB"}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the settings come to on this machine, checked before anything is written."""
-
-    node_name: str
-    node_address: str
-    bind_address: str
-    port: int
-    advertise_address: str
-    advertise_port: int
-    cluster_cidr: str
-    service_cidr: str
-    cluster_domain: str
-
-    @property
-    def local_host(self) -> str:
-        """Where this machine itself reaches the API server."""
-        return "127.0.0.1" if self.bind_address == EVERY_ADDRESS else self.bind_address
-
-    @property
-    def service_address(self) -> str:
-        """The address of the service `kubernetes`: the first of the service range."""
-        return str(next(ipaddress.ip_network(self.service_cidr).hosts()))
-
-
-def _address(option: str, text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError as error:
-        raise FatalError(f"Error: invalid {option} address: {text}") from error
-
-
-def _network(option: str, text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError as error:
-        raise FatalError(f"Error: invalid {option} {text}: {error}") from error
-
-
-def make_plan(settings: Settings) -> Plan:
-    """Work out names and addresses.
-
-    Raises:
-        FatalError: an option asks for another kind of server, an address is none, or there is no default route.
-    """
-    refused = settings.with_effect(Effect.REFUSED)
-    if refused:
-        raise FatalError(
-            f"Error: the lab's k3s is one server on SQLite and cannot do what --{refused[0]} asks for; "
-            "use a real k3s to try that"
-        )
-    if os.geteuid() != 0:
-        raise FatalError("Error: server must run as root, or with --rootless and certain environment variables")
-    node_addresses = [_address("node-ip", item) for item in settings.items("node-ip")]
-    if not node_addresses:
-        try:
-            node_addresses = [network.choose_address()]
-        except LookupError as error:
-            raise FatalError(str(error)) from error
-    for taint in settings.items("node-taint"):
-        parse_taint(taint)
-    port = settings.number("https-listen-port", 6443)
-    bind = settings.text("bind-address")
-    advertise = settings.text("advertise-address")
-    mode = settings.text("write-kubeconfig-mode")
-    if mode and (not mode.isdigit() or set(mode) - set("01234567")):
-        raise FatalError(f'Error: strconv.ParseInt: parsing "{mode}": invalid syntax')
-    return Plan(
-        node_name=(settings.text("node-name") or socket.gethostname()).lower(),
-        node_address=node_addresses[0],
-        bind_address=_address("bind-address", bind) if bind else EVERY_ADDRESS,
-        port=port,
-        advertise_address=_address("advertise-address", advertise) if advertise else node_addresses[0],
-        advertise_port=settings.number("advertise-port", port),
-        cluster_cidr=_network("cluster-cidr", (settings.items("cluster-cidr") or ["10.42.0.0/16"])[0]),
-        service_cidr=_network("service-cidr", (settings.items("service-cidr") or ["10.43.0.0/16"])[0]),
-        cluster_domain=settings.text("cluster-domain", "cluster.local"),
-    )
-
-
-def serving_names(plan: Plan, settings: Settings) -> pki.Names:
-    """Return what the API server's certificate must name (k3s' own names, the node's, and every `tls-san`)."""
-    dns = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-    dns += [f"kubernetes.default.svc.{plan.cluster_domain}", "localhost", plan.node_name]
-    addresses = ["127.0.0.1", "::1", plan.service_address, plan.advertise_address]
-    addresses += [item for item in (settings.items("node-ip") or [plan.node_address])]
-    addresses += settings.items("node-external-ip")
-    if plan.bind_address != EVERY_ADDRESS:
-        addresses.append(plan.bind_address)
-    for name in settings.items("tls-san"):
-        try:
-            addresses.append(str(ipaddress.ip_address(name)))
-        except ValueError:
-            dns.append(name)
-    return pki.Names("kube-apiserver", dns=tuple(dns), addresses=tuple(addresses))
+# the API server would wait a minute for watches to end; k3s, which is one process, does not
+STOP_SECONDS = 3
 
 
 class Server:
@@ -140,6 +43,7 @@ class Server:
         self._stop = threading.Event()
         self._fatal: queue.Queue[str] = queue.Queue()
         self._children: list[Child] = []
+        self._kine_error = ""
         self._plan: Plan
 
     def run(self) -> None:
@@ -164,7 +68,7 @@ class Server:
         finally:
             self._stop.set()
             for child in reversed(self._children):
-                child.stop(10)
+                child.stop(STOP_SECONDS)
 
     def _configured_token(self) -> str:
         if self._settings.text("token"):
@@ -230,77 +134,50 @@ class Server:
             tls / "server-ca.key",
         )  # fmt: skip
 
-    def _child(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> Child:
-        child = Child(name, [self._programs / name, *arguments], environment, self._paths.server)
+    def _child(
+        self,
+        name: str,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        relay: Callable[[str], None] | None = None,
+    ) -> Child:
+        child = Child(name, [self._programs / name, *arguments], environment, self._paths.server, relay)
         self._children.append(child)
         return child
+
+    def _relay_kine(self, line: str) -> None:
+        """Write a line of kine's as it reads where kine is part of k3s."""
+        try:
+            record = json.loads(line)
+            level, message = str(record["severity"]), str(record["message"])
+        except (ValueError, KeyError, TypeError):
+            level, message = "error", line
+        if level in {"error", "fatal", "panic"}:
+            self._kine_error = message
+        logs.log("error" if level in {"fatal", "panic"} else level, message)
 
     def _start_kine(self) -> None:
         paths = self._paths
         paths.kine_socket.unlink(missing_ok=True)
         options = "_journal=WAL&cache=shared&_busy_timeout=30000&_txlock=immediate"
         arguments = ["--listen-address", f"unix://{paths.kine_socket}", "--metrics-bind-address", "0"]
-        child = self._child("kine", [*arguments, "--endpoint", f"sqlite://{paths.database}?{options}"], {})
+        arguments += ["--log-format", "json", "--endpoint", f"sqlite://{paths.database}?{options}"]
+        child = self._child("kine", arguments, {}, self._relay_kine)
         while not self._stop.is_set():
             if child.exit_code is not None:
-                raise FatalError(
-                    "Error: preparing server: failed to start cluster: creating storage endpoint: building kine: "
-                    f"kine ended with exit code {child.exit_code}"
-                )
+                child.drain()
+                cause = self._kine_error or f"kine ended with exit code {child.exit_code}"
+                raise FatalError(f"Error: preparing server: creating storage endpoint: building kine: {cause}")
             if paths.kine_socket.exists():
                 break
             time.sleep(0.05)
-        logs.info(f"Kine available at unix://{paths.kine_socket}")
-
-    def _api_server_arguments(self) -> list[str]:
-        plan, tls = self._plan, self._paths.tls
-        issuer = f"https://kubernetes.default.svc.{plan.cluster_domain}"
-        options = {
-            "advertise-address": plan.advertise_address,
-            "allow-privileged": "true",
-            "anonymous-auth": "false",
-            "api-audiences": f"{issuer},k3s",
-            "authorization-mode": "Node,RBAC",
-            "bind-address": plan.bind_address,
-            "cert-dir": str(tls / "temporary-certs"),
-            "client-ca-file": str(tls / "client-ca.crt"),
-            "enable-admission-plugins": "NodeRestriction",
-            "enable-aggregator-routing": "true",
-            "enable-bootstrap-token-auth": "true",
-            "etcd-servers": f"unix://{self._paths.kine_socket}",
-            "kubelet-certificate-authority": str(tls / "server-ca.crt"),
-            "kubelet-client-certificate": str(tls / "client-kube-apiserver.crt"),
-            "kubelet-client-key": str(tls / "client-kube-apiserver.key"),
-            "kubelet-preferred-address-types": "InternalIP,ExternalIP,Hostname",
-            "profiling": "false",
-            "proxy-client-cert-file": str(tls / "client-auth-proxy.crt"),
-            "proxy-client-key-file": str(tls / "client-auth-proxy.key"),
-            "requestheader-allowed-names": "system:auth-proxy",
-            "requestheader-client-ca-file": str(tls / "request-header-ca.crt"),
-            "requestheader-extra-headers-prefix": "X-Remote-Extra-",
-            "requestheader-group-headers": "X-Remote-Group",
-            "requestheader-username-headers": "X-Remote-User",
-            "secure-port": str(plan.port),
-            "service-account-issuer": issuer,
-            "service-account-key-file": str(tls / "service.key"),
-            "service-account-signing-key-file": str(tls / "service.current.key"),
-            "service-cluster-ip-range": plan.service_cidr,
-            "service-node-port-range": self._settings.text("service-node-port-range", "30000-32767"),
-            "storage-backend": "etcd3",
-            "tls-cert-file": str(tls / "serving-kube-apiserver.crt"),
-            "tls-private-key-file": str(tls / "serving-kube-apiserver.key"),
-        }
-        extra = [text.removeprefix("--") for text in self._settings.arguments("kube-apiserver-arg")]
-        for text in extra:
-            options.pop(text.partition("=")[0], None)
-        return [f"--{name}={value}" for name, value in options.items()] + [f"--{text}" for text in extra]
 
     def _client(self, certificate: Path) -> Client:
         return Client(self._plan.local_host, self._plan.port, self._paths.tls / "server-ca.crt", certificate)
 
     def _start_api_server(self) -> None:
         (self._paths.tls / "temporary-certs").mkdir(exist_ok=True, mode=0o700)
-        arguments = self._api_server_arguments()
+        arguments = parts.api_server(self._plan, self._settings, self._paths)
         logs.info(f"Running kube-apiserver {' '.join(arguments)}")
         self._child("kube-apiserver", arguments, API_SERVER_ENVIRONMENT)
         client = self._client(self._paths.tls / "client-admin.crt")
@@ -326,22 +203,7 @@ class Server:
         threading.Thread(target=self._run_node, args=(node,), name="node", daemon=True).start()
 
     def _start_controller_manager(self) -> None:
-        tls, plan = self._paths.tls, self._plan
-        options = {
-            "kubeconfig": str(self._paths.cred / "controller.kubeconfig"),
-            "service-account-private-key-file": str(tls / "service.current.key"),
-            "allocate-node-cidrs": "true",
-            "cluster-cidr": plan.cluster_cidr,
-            "service-cluster-ip-range": plan.service_cidr,
-            "root-ca-file": str(tls / "server-ca.crt"),
-            "bind-address": "127.0.0.1",
-            "use-service-account-credentials": "true",
-            "leader-elect": "false",
-            "profiling": "false",
-            "controllers": "*,tokencleaner,-service,-route,-cloud-node-lifecycle",
-        }
-        extra = [text.removeprefix("--") for text in self._settings.arguments("kube-controller-manager-arg")]
-        arguments = [f"--{name}={value}" for name, value in options.items()] + [f"--{text}" for text in extra]
+        arguments = parts.controller_manager(self._plan, self._settings, self._paths)
         logs.info(f"Running kube-controller-manager {' '.join(arguments)}")
         self._child("kube-controller-manager", arguments, {"GOMEMLIMIT": "60MiB"})
 
@@ -403,6 +265,6 @@ class Server:
         logs.info(f"Wrote kubeconfig {path}")
 
 
-def run(settings: Settings, manifest: Manifest, programs: Path) -> Any:
+def run(settings: Settings, manifest: Manifest, programs: Path) -> None:
     """Run the server (see `Server.run`)."""
     Server(settings, manifest, programs).run()

@@ -140,6 +140,16 @@ def _check(flag: Flag, values: list[str]) -> None:
             raise FatalError(f'Error: invalid value "{value}" for flag -{flag.name}: parse error')
 
 
+def configured_data_dir(environment: Mapping[str, str]) -> Path:
+    """Return the data-dir for a command other than `server`: what the files say, or the default."""
+    config = Path(environment.get("K3S_CONFIG_FILE") or DEFAULT_CONFIG)
+    try:
+        found = _file_values(config_files(config, required=False)).get("data-dir")
+    except (FatalError, PermissionError):
+        found = None
+    return Path(environment.get("K3S_DATA_DIR") or (found or [""])[-1] or DEFAULT_DATA_DIR)
+
+
 def load(arguments: list[str], environment: Mapping[str, str]) -> Settings:
     """Read every source for `k3s server`.
 
