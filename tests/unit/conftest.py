@@ -12,6 +12,7 @@ import json
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import patch
 
 import ansible.module_utils
 import ansible.modules
@@ -19,6 +20,7 @@ import ansible.plugins.callback
 import ansible.plugins.filter
 import ansible.plugins.lookup
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from hypothesis import settings
 
@@ -56,14 +58,17 @@ def project_root() -> Path:
 def run_module() -> RunModule:
     """A function that runs the module `name` with `args` as Ansible would and returns the JSON that it prints.
 
-    Values of `no_log` arguments are already masked in what it returns, as in Ansible's output. `failed` is true when
-    the module failed; an exception of the module is the test's.
+    `warnings` is always there, a list of text. Values of `no_log` arguments are already masked in what it returns, as
+    in Ansible's output. `failed` is true when the module failed; an exception of the module is the test's.
     """
 
     def run(name: str, args: dict[str, Any], *, check: bool = False, diff: bool = False) -> dict[str, Any]:
         module = importlib.import_module(f"ansible.modules.{name}")
         stdout = io.StringIO()
+        warnings: list[str] = []
         with (
+            # in a process that has imported Ansible's controller, the original prints and returns nothing
+            patch.object(AnsibleModule, "warn", lambda _self, message, **_more: warnings.append(message)),
             patch_module_args({**args, "_ansible_check_mode": check, "_ansible_diff": diff}),
             redirect_stdout(stdout),
             redirect_stderr(io.StringIO()),
@@ -72,6 +77,6 @@ def run_module() -> RunModule:
             module.main()
         result: dict[str, Any] = json.loads(stdout.getvalue())
         assert bool(result.get("failed")) == (ended.value.code not in (0, None))
-        return {"changed": False, **result}
+        return {"changed": False, **result, "warnings": warnings}
 
     return run
