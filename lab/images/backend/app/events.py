@@ -92,22 +92,25 @@ class Broker:
             request_timeout_ms=self._settings.KAFKA_REQUEST_TIMEOUT_MS,
         )
         await self._producer.start()
-        for topics, group, handler, offset in self._subscriptions:
-            consumer = AIOKafkaConsumer(
-                *topics,
-                bootstrap_servers=self._settings.KAFKA_BOOTSTRAP_SERVERS,
-                client_id=self._client_id,
-                group_id=group,
-                auto_offset_reset=offset,
-                enable_auto_commit=False,
-                request_timeout_ms=self._settings.KAFKA_REQUEST_TIMEOUT_MS,
-                # a killed consumer holds its partitions until this has passed
-                session_timeout_ms=self._settings.KAFKA_SESSION_TIMEOUT_MS,
-            )
-            self._consumers.append(consumer)
-            await consumer.start()
-            self._tasks.append(asyncio.create_task(self._consume(consumer, handler)))
-            log.info(f"{'|'.join(topics)} | {group} | waiting for messages")
+        # all at once: each waits for its group's assignment, and one rebalance is enough
+        await asyncio.gather(*(self._start_consumer(*subscription) for subscription in self._subscriptions))
+
+    async def _start_consumer(self, topics: list[str], group: str, handler: Handler, offset: str) -> None:
+        consumer = AIOKafkaConsumer(
+            *topics,
+            bootstrap_servers=self._settings.KAFKA_BOOTSTRAP_SERVERS,
+            client_id=self._client_id,
+            group_id=group,
+            auto_offset_reset=offset,
+            enable_auto_commit=False,
+            request_timeout_ms=self._settings.KAFKA_REQUEST_TIMEOUT_MS,
+            # a killed consumer holds its partitions until this has passed
+            session_timeout_ms=self._settings.KAFKA_SESSION_TIMEOUT_MS,
+        )
+        self._consumers.append(consumer)
+        await consumer.start()
+        self._tasks.append(asyncio.create_task(self._consume(consumer, handler)))
+        log.info(f"{'|'.join(topics)} | {group} | waiting for messages")
 
     async def stop(self) -> None:
         """Finish what is being handled, commit it, leave the groups, send what is buffered."""

@@ -1,4 +1,4 @@
-"""The event-replay worker: has no replay sessions here, so it only connects and stays. It belongs to no consumer group."""
+"""The event-replay worker: has no replay sessions here, so it only connects and stays. It is in no consumer group."""
 
 from app.log import log
 from app.worker import Context, run

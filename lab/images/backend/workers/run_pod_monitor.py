@@ -1,4 +1,4 @@
-"""The pod-monitor: tells what becomes of the pods. It belongs to no consumer group; without a kubeconfig it ends (1)."""
+"""The pod-monitor tells what becomes of the pods. It is in no consumer group. Without a kubeconfig it ends (code 1)."""
 
 from app.kubernetes import open_api
 from app.log import log
