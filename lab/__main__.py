@@ -6,42 +6,35 @@ import argparse
 import os
 import sys
 
+from lab import engine
+from lab.down import clean, down
+from lab.prepare import prepare
 from lab.settings import LabError, Settings
+from lab.suite import run_suite
+from lab.summary import summary
 
 
 def _prepare(settings: Settings, options: argparse.Namespace) -> None:
-    from lab.prepare import prepare
-
     prepare(settings, options.images, with_k3s=options.k3s)
 
 
 def _engine(settings: Settings, _: argparse.Namespace) -> None:
-    from lab import engine
-
     print(f"DOCKER_HOST={engine.ensure(settings)}")
 
 
 def _down(settings: Settings, options: argparse.Namespace) -> None:
-    from lab.down import down
-
     down(settings, keep_engine=options.keep_engine)
 
 
 def _clean(settings: Settings, _: argparse.Namespace) -> None:
-    from lab.down import clean
-
     clean(settings)
 
 
 def _summary(settings: Settings, _: argparse.Namespace) -> None:
-    from lab.summary import summary
-
     print(summary(settings))
 
 
 def _test(settings: Settings, options: argparse.Namespace) -> None:
-    from lab.suite import run_suite
-
     if not run_suite(settings, options.parts, long=options.long):
         sys.exit(1)
 

@@ -68,8 +68,7 @@ def parse_one_line(text: str) -> list[Source]:
     """Sources of a one-line style file. Commented, ``deb-src`` and flat (suite ends in ``/``) lines are left out."""
     found = []
     for line in text.splitlines():
-        line = line.split("#", 1)[0].strip()
-        match = re.match(r"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.+)$", line)
+        match = re.match(r"^deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.+)$", line.split("#", 1)[0].strip())
         if match:
             found.append(Source(match[1].rstrip("/"), (match[2],), tuple(match[3].split())))
     return found
@@ -77,7 +76,7 @@ def parse_one_line(text: str) -> list[Source]:
 
 def parse_deb822(text: str) -> list[Source]:
     """Sources of a deb822 style file. Stanzas with ``Enabled: no`` or without type ``deb`` are left out."""
-    found = []
+    found: list[Source] = []
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     for stanza in re.split(r"\n(?:[ \t]*\n)+", "\n".join(lines)):
         fields: dict[str, list[str]] = {}
@@ -155,7 +154,8 @@ def find_mirror(sources: Iterable[Source], options: Iterable[str] = ()) -> Mirro
 
 
 _CARRIED = re.compile(
-    r'^(?:Acquire::(?:Check-Valid-Until|Check-Date|Retries|https?::Proxy)(?:::\S+)?) "(?P<value>[^"]*)";$', re.I
+    r'^(?:Acquire::(?:Check-Valid-Until|Check-Date|Retries|https?::Proxy)(?:::\S+)?) "(?P<value>[^"]*)";$',
+    re.IGNORECASE,
 )
 
 

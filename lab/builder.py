@@ -8,7 +8,8 @@ import threading
 from collections.abc import Mapping
 
 import docker
-from docker.errors import APIError, BuildError, ImageNotFound
+from docker.errors import APIError, ImageNotFound
+from docker.models.images import Image as EngineImage
 
 from lab import apt, root_image
 from lab.engine import connect
@@ -58,7 +59,7 @@ class Builder:
     def local_hash(self, client: docker.DockerClient, name: str) -> str:
         """The inputs hash of an image in the engine; empty if there is none."""
         try:
-            return (client.images.get(name).labels or {}).get(INPUTS_LABEL, "")
+            return str((client.images.get(name).labels or {}).get(INPUTS_LABEL, ""))
         except ImageNotFound:
             return ""
 
@@ -95,7 +96,7 @@ class Builder:
         self._pull(client, image.real).tag(*image.local.rsplit(":", 1))
         return f"pulled {image.real}"
 
-    def _pull(self, client: docker.DockerClient, reference: str) -> docker.models.images.Image:
+    def _pull(self, client: docker.DockerClient, reference: str) -> EngineImage:
         repository, tag = reference.rsplit(":", 1)
         try:
             return client.images.pull(repository, tag=tag)
@@ -105,6 +106,7 @@ class Builder:
     def _build(self, client: docker.DockerClient, image: Image, build: Build, digest: str, names: list[str]) -> None:
         context = stage(self.settings, image, self.machine)
         log: list[str] = []
+        failed = False
         try:
             for event in client.api.build(
                 path=str(context),
@@ -115,17 +117,18 @@ class Builder:
                 forcerm=True,
                 decode=True,
             ):
-                log.append(str(event.get("stream") or event.get("status") or ""))
-                if "error" in event:
-                    log.append(event["error"])
-                    raise BuildError(event["error"], iter(()))
-        except (APIError, BuildError) as error:
-            path = self.settings.cache / "log" / f"{image.name}.log"
-            write(path, "".join(log))
-            end = tail("".join(log)) or f"    {error}"
-            raise LabError(f"building {image.name} {build.tags[0]} failed (all of it: {path}):\n{end}") from None
+                log.append(str(event.get("stream") or event.get("status") or event.get("error") or ""))
+                failed = failed or "error" in event
+        except APIError as error:
+            log.append(str(error.explanation))
+            failed = True
         finally:
             shutil.rmtree(context, ignore_errors=True)
+        if failed:
+            path = self.settings.cache / "log" / f"{image.name}.log"
+            write(path, "".join(log))
+            end = tail("".join(log))
+            raise LabError(f"building {image.name} {build.tags[0]} failed (all of it: {path}):\n{end}")
         made = client.images.get(names[0])
         for name in names[1:]:
             made.tag(*name.rsplit(":", 1))
@@ -144,8 +147,9 @@ class Builder:
             complete = all(one is not None for one in labels) and len(digests) == 1
             inputs = {(one or {}).get(INPUTS_LABEL, "") for one in labels}
             real = complete and inputs == {""}
-            wants_real = self.sources.wants_real(image.real)
-            right = real if wants_real else (inputs == {self.hash_of(image, build)} or (real and self.sources.mode == "auto"))
+            right = real and self.sources.mode != "stand-in"
+            if not self.sources.wants_real(image.real):
+                right = right or inputs == {self.hash_of(image, build)}
             if complete and right:
                 for tag in build.tags:
                     self.sources.used[f"{image.repository}:{tag}"] = "real" if real else "stand-in"

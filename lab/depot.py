@@ -38,15 +38,16 @@ def ensure_network(client: docker.DockerClient, settings: Settings) -> None:
         pass
     else:
         if (network.attrs.get("Labels") or {}).get(names.LABEL) != settings.name:
-            raise LabError(f"there is a Docker network {settings.name} that is not the lab's: set LAB_NAME to another name")
+            raise LabError(f"there is a Docker network {settings.name} that is not the lab's: set another LAB_NAME")
         return
     pool = IPAMPool(subnet=names.SUBNET, iprange=names.DYNAMIC_RANGE, gateway=names.GATEWAY)
     try:
-        client.networks.create(settings.name, driver="bridge", ipam=IPAMConfig(pool_configs=[pool]), labels=settings.labels)
+        ipam = IPAMConfig(pool_configs=[pool])
+        client.networks.create(settings.name, driver="bridge", ipam=ipam, labels=settings.labels)
     except APIError as error:
         raise LabError(
             f"the network {settings.name} ({names.SUBNET}) cannot be made: {error.explanation}\n"
-            "`docker network ls` shows what may hold these addresses (a lab with another LAB_NAME: `make lab-down` there)."
+            "`docker network ls` shows what may hold these addresses (a lab with another LAB_NAME? `make lab-down` there)"
         ) from None
 
 
@@ -63,7 +64,8 @@ def _ensure_container(
     **options: Any,
 ) -> Container:
     """Start a container of the depot, anew if anything that it was started with is different now."""
-    what = [client.images.get(image).id, alias, address, sorted(map(str, mounts.items())), ports, sorted(options.items())]
+    where = sorted(map(str, mounts.items()))
+    what = [client.images.get(image).id, alias, address, where, ports, sorted(options.items())]
     contents = [path.read_bytes() for path in sorted(mounts) if path.is_file()]
     config = hashlib.sha256(repr((what, contents)).encode()).hexdigest()[:16]
     try:
@@ -93,7 +95,7 @@ def _ensure_container(
         # files in the cache belong to the user who runs the lab
         user=f"{os.getuid()}:{os.getgid()}",
         host_config=host_config,
-        networking_config=client.api.create_networking_config({settings.name: endpoint}),
+        networking_config=client.api.create_networking_config({settings.name: endpoint})  # type: ignore[arg-type],
         **options,
     )
     container = client.containers.get(made["Id"])

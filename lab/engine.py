@@ -38,14 +38,17 @@ class Own:
 
     @classmethod
     def of(cls, settings: Settings) -> Own:
+        """The one of this lab."""
         return cls(settings.engine / "data", settings.engine / "dockerd.log", Path("/run") / settings.name)
 
     @property
     def url(self) -> str:
+        """Its address, as in ``DOCKER_HOST``."""
         return f"unix://{self.runtime / 'docker.sock'}"
 
     @property
     def pid_file(self) -> Path:
+        """Where dockerd writes its process id."""
         return self.runtime / "docker.pid"
 
     def command(self, group: str = "") -> list[str]:
@@ -189,7 +192,7 @@ def stop(settings: Settings) -> str:
     if not pid:
         return "no engine of the lab's own was running"
     client = connect(Own.of(settings).url, 30)
-    foreign = [one.name for one in client.containers.list() if LABEL not in one.labels]
+    foreign = [str(one.name) for one in client.containers.list() if LABEL not in one.labels]
     client.close()
     if foreign:
         return f"the lab's engine was left running: it also runs {', '.join(sorted(foreign))}"

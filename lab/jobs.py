@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Self
+
+from docker.errors import DockerException
 
 from lab.settings import LabError
 
@@ -64,7 +67,7 @@ def run_jobs(jobs: list[Job], workers: int, say: Callable[[str], None] = print) 
                 try:
                     say(f"{where} {future.result()} ({took})")
                     done.add(job.name)
-                except LabError as error:
+                except (LabError, DockerException, OSError) as error:
                     say(f"{where} FAILED ({took})")
                     failures.append(f"{job.name}: {error}")
     if failures:
@@ -83,7 +86,7 @@ class Heartbeat:
         while not self._stop.wait(seconds):
             print(f"... {text} ({_seconds(time.monotonic() - began)} so far)", flush=True)
 
-    def __enter__(self) -> Heartbeat:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

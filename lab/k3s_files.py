@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import yaml
 
+from lab.k3s.build import build
 from lab.settings import ROOT, LabError, Settings
 from lab.sources import K3S_RELEASES, Sources
 
@@ -93,9 +94,6 @@ def ensure(settings: Settings, sources: Sources, machine: str, say: Callable[[st
         else:
             sources.used["k3s"] = "real"
             return "downloaded"
-    # late: it needs Go and more, which a machine that downloads does without
-    from lab.k3s.build import build
-
     before = checksum(target)
     build(version, folder, progress=lambda line: say(f"    k3s: {line}"))
     sources.used["k3s"] = "stand-in"

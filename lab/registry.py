@@ -1,4 +1,4 @@
-"""A small client of the lab's registry (Docker Registry HTTP API V2), used from this machine through its published port."""
+"""A small client of the lab's registry (Docker Registry HTTP API V2), through its port on this machine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import requests
 
 from lab.settings import REGISTRY_PASSWORD, REGISTRY_USER, LabError, Settings
 
-MANIFESTS = ", ".join(
-    (
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.oci.image.index.v1+json",
-    )
+_TYPES = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.index.v1+json",
 )
+MANIFESTS = ", ".join(_TYPES)
+"""What an engine accepts as a manifest: single images and indices of several, Docker's format and OCI's."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Registry:
 
     @classmethod
     def of(cls, settings: Settings) -> Registry:
+        """The one of this lab, with the right login."""
         return cls(settings.registry_port, settings.state / "ca.crt")
 
     @property

@@ -39,7 +39,7 @@ def inspect_host(client: docker.DockerClient, image: str) -> Host:
     """
     version = 2 if str(client.info().get("CgroupVersion", "1")) == "2" else 1
     try:
-        client.containers.run(image, ["true"], entrypoint=[], remove=True, cap_add=["SYS_RESOURCE"], network_mode="none")
+        client.containers.run(image, ["true"], remove=True, cap_add=["SYS_RESOURCE"], network_mode="none")
     except (APIError, ContainerError):
         return Host(version, False)
     return Host(version, True)

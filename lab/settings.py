@@ -27,7 +27,7 @@ REGISTRY_ADDRESS = "10.213.0.2"
 FILES_ADDRESS = "10.213.0.3"
 
 REGISTRY_USER = "integr8scode"
-REGISTRY_PASSWORD = "lab-registry-password-not-a-secret"
+REGISTRY_PASSWORD = "lab-registry-password-not-a-secret"  # noqa: S105 (as it says)
 
 MAX_INDEX = 99
 """Highest ``lab_index``: its address is 10.213.0.(10 + index), below the dynamic range."""

@@ -49,6 +49,15 @@ def _product(settings: Settings, kind: str, inputs: Path, machine: str) -> tuple
     return folder, folder.is_dir()
 
 
+def _keep(made: Path, folder: Path) -> None:
+    """Put a finished product in its place; another run may have been faster with the same."""
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+
+
 def site_packages(settings: Settings, requirements: Path, machine: str) -> Path:
     """The packages of a hashed requirements.txt, for the images' Python. Downloaded once.
 
@@ -64,7 +73,7 @@ def site_packages(settings: Settings, requirements: Path, machine: str) -> Path:
         command = _pip(requirements, target, _machine(machine), settings.cache / "pip")
         run(command, f"getting the Python packages of {requirements}", cwd=requirements.parent)
         target.mkdir(exist_ok=True)
-        target.rename(folder)
+        _keep(target, folder)
     return folder
 
 
@@ -87,7 +96,7 @@ def jars(settings: Settings, pom: Path, machine: str) -> Path:
         made = Path(temporary) / "jars"
         if not made.is_dir() or not any(made.iterdir()):
             raise LabError(f"{pom}: Maven brought no jar")
-        made.rename(folder)
+        _keep(made, folder)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import os
 from pathlib import Path
@@ -67,9 +67,9 @@ def make_ca(settings: Settings) -> None:
     wanted = [state / name for name in ("ca.crt", "ca.key", "registry.crt", "registry.key")]
     if all(path.exists() for path in wanted):
         return
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     # a machine that was suspended, or whose clock lags a little, must not find it "not yet valid"
-    start, end = now - datetime.timedelta(hours=24), now + datetime.timedelta(days=VALID_DAYS - 1)
+    start, end = now - dt.timedelta(hours=24), now + dt.timedelta(days=VALID_DAYS - 1)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("integr8scode lab CA (not a secret)")
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
