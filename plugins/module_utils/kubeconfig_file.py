@@ -10,9 +10,10 @@ import ipaddress
 import json
 import os
 import stat
-import tempfile
 import urllib.parse
+from pathlib import Path
 
+from ansible.module_utils.atomic_files import Access, write_file
 from ansible.module_utils.kubernetes_access_client import ApiError, KubeconfigError, parse_kubeconfig
 
 try:
@@ -20,7 +21,6 @@ try:
 except ImportError:  # told by the modules with missing_required_lib
     yaml = None  # type: ignore[assignment]
 
-MODE = 0o400
 # the API refuses less: "may not specify a duration less than 10 minutes"; TokenRequest's upper bound is 2^32 seconds
 SHORTEST_LIFETIME, LONGEST_LIFETIME = 600, 2**32
 # an API server may grant a few seconds more or less than was asked for
@@ -193,17 +193,6 @@ def masked(text: str | None) -> str:
     return comments + str(yaml.safe_dump(document, sort_keys=False, width=1000000))
 
 
-def wrong_attributes(path: str, *, uid: int, gid: int) -> list[str]:
-    """What is wrong with an existing regular file's mode and owner."""
-    status = os.lstat(path)
-    reasons = []
-    if stat.S_IMODE(status.st_mode) != MODE:
-        reasons.append(f"mode was {stat.S_IMODE(status.st_mode):04o}, not {MODE:04o}")
-    if (status.st_uid, status.st_gid) != (uid, gid):
-        reasons.append(f"owner was {status.st_uid}:{status.st_gid}, not {uid}:{gid}")
-    return reasons
-
-
 def read_text(path: str) -> str | None:
     """The text of a regular file; None where there is none, or where an empty folder lies that Docker made.
 
@@ -225,32 +214,8 @@ def read_text(path: str) -> str | None:
         return file.read()
 
 
-def write_atomically(path: str, text: str, *, uid: int, gid: int) -> None:
-    """Replaces `path` in one step; at no moment is the content readable by others, or half there.
-
-    Removes what an earlier, killed run left, and an empty folder in the file's place. Raises OSError.
-    """
-    folder, name = os.path.split(path)
-    prefix = f".{name}."
-    for leftover in os.listdir(folder):
-        if leftover.startswith(prefix) and leftover.endswith(".new"):
-            os.unlink(os.path.join(folder, leftover))
-    descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".new", dir=folder)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), MODE)
-            os.fchown(file.fileno(), uid, gid)
-            os.fsync(file.fileno())
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.rmdir(path)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def write(path: str, text: str, access: Access) -> None:
+    """Replaces `path` in one step; an empty folder in its place is removed. Raises OSError."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        os.rmdir(path)
+    write_file(Path(path), text.encode(), access)

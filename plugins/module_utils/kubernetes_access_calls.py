@@ -185,7 +185,7 @@ class Api:
             text = response.read().decode("utf-8", errors="replace")
         except ssl.SSLCertVerificationError as error:
             self._connection.close()
-            raise FatalError("tls", f"{self.server}: {error.verify_message}") from None
+            raise FatalError("tls", f"{self.server}: {error.verify_message.rstrip('.')}") from None
         except ssl.SSLError as error:
             self._connection.close()
             raise FatalError("tls", f"{self.server}: {error.reason or error}") from None

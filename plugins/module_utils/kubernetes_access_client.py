@@ -205,7 +205,9 @@ class Client:
             ):
                 pass
         except ssl.SSLCertVerificationError as error:
-            raise ApiTlsError(f"{self.server}: the certificate is not trusted: {error.verify_message}") from error
+            raise ApiTlsError(
+                f"{self.server}: the certificate is not trusted: {error.verify_message.rstrip('.')}"
+            ) from error
         except ssl.SSLError as error:
             raise ApiTlsError(f"{self.server}: TLS failed: {error}") from error
         except OSError as error:
@@ -233,7 +235,9 @@ class Client:
                 raise ApiUnreachableError(f"{self.server}: the connection broke: {error}") from error
         except ssl.SSLCertVerificationError as error:
             self.close()
-            raise ApiTlsError(f"{self.server}: the certificate is not trusted: {error.verify_message}") from error
+            raise ApiTlsError(
+                f"{self.server}: the certificate is not trusted: {error.verify_message.rstrip('.')}"
+            ) from error
         except ssl.SSLError as error:
             self.close()
             raise ApiTlsError(f"{self.server}: TLS failed: {error}") from error

@@ -81,11 +81,12 @@ import dataclasses
 import os
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.atomic_files import Access, ensure_access, ensure_folder
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.kubeconfig_file import (
-    MODE,
     Wanted,
     assess,
     check_lifetime,
@@ -95,8 +96,7 @@ from ansible.module_utils.kubeconfig_file import (
     read_claims,
     read_text,
     render,
-    write_atomically,
-    wrong_attributes,
+    write,
 )
 from ansible.module_utils.kubernetes_access_client import (
     ApiError,
@@ -117,6 +117,8 @@ except ImportError:
 else:
     YAML_ERROR = None
 
+# owner, group and mode of a kubeconfig; the application's containers run as root
+FILE_ACCESS = Access(0, 0, 0o400)
 SELF = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
@@ -130,8 +132,7 @@ class Settings:
     lifetime: int
     force: bool
     apply: bool
-    uid: int = 0
-    gid: int = 0
+    access: Access = FILE_ACCESS
 
 
 @dataclasses.dataclass
@@ -221,7 +222,9 @@ class Renewer:
         outcome.restart = bool(outcome.reasons)
         outcome.token_renewed = bool(token_reasons)
         if text is not None:
-            outcome.reasons += wrong_attributes(outcome.path, uid=settings.uid, gid=settings.gid)
+            found_access = Access.of(Path(outcome.path))
+            if found_access != settings.access:
+                outcome.reasons.append(f"owner and mode were {found_access}, not {settings.access}")
         self._write(worker, wanted, outcome, text)
         return outcome
 
@@ -237,12 +240,11 @@ class Renewer:
             new = render(wanted, token, outcome.expires)
             outcome.diff = {"before": masked(text), "after": masked(new)}
             if settings.apply:
-                write_atomically(outcome.path, new, uid=settings.uid, gid=settings.gid)
+                write(outcome.path, new, settings.access)
         elif outcome.reasons:
             outcome.diff = {"before": "\n".join(outcome.reasons) + "\n", "after": ""}
             if settings.apply:
-                os.chown(outcome.path, settings.uid, settings.gid)
-                os.chmod(outcome.path, MODE)
+                ensure_access(Path(outcome.path), settings.access)
 
 
 def file_of(settings: Settings, worker: str) -> str:
@@ -283,22 +285,15 @@ def check_certificate(admin: Credentials, host: str) -> None:
         ) from error
 
 
-def ensure_directory(settings: Settings) -> list[str]:
+def make_folder(settings: Settings) -> list[str]:
     """Makes the folder (0700, its parents 0755) or corrects its mode and owner. Returns what was wrong with it."""
-    path = settings.directory
-    if not os.path.isdir(path):
-        if settings.apply:
-            os.makedirs(path, mode=0o755)
-            os.chmod(path, 0o700)
-            os.chown(path, settings.uid, settings.gid)
-        return [f"{path} was missing"]
-    status = os.stat(path)
-    if (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o700, settings.uid, settings.gid):
+    path, wanted = Path(settings.directory), dataclasses.replace(settings.access, mode=0o700)
+    found = Access.of(path)
+    if found == wanted:
         return []
     if settings.apply:
-        os.chown(path, settings.uid, settings.gid)
-        os.chmod(path, 0o700)
-    return [f"{path} had mode {status.st_mode & 0o7777:04o} and owner {status.st_uid}:{status.st_gid}"]
+        ensure_folder(path, wanted)
+    return [f"{path} was {found}, not {wanted}" if found else f"{path} was missing"]
 
 
 def main() -> None:
@@ -342,11 +337,11 @@ def main() -> None:
                     if not module.check_mode:
                         raise
                     module.warn(explain(error))
-                folder = ensure_directory(settings)
+                folder = make_folder(settings)
                 renewer = Renewer(settings, admin, client)
                 outcomes = {worker: renewer.handle(worker) for worker in params["workers"]}
         else:
-            folder = ensure_directory(settings)
+            folder = make_folder(settings)
             outcomes = predict_without_cluster(settings, params["workers"])
     except (ApiError, OSError) as error:
         module.fail_json(msg=explain(error))

@@ -88,7 +88,7 @@ else:
 
 # one request may take 10 s, there are 29 of them, and a frozen API answers none: the first one ends it
 CONTAINER_SECONDS = 90
-RENEW = "run playbooks/renew-kubeconfig.yml, or the role kubernetes_access"
+RENEW = "run playbooks/site.yml: its role kubernetes_access renews the kubeconfigs that need it"
 FIREWALL = (
     "`systemctl status k3s`; if it runs without a bind-address, a firewall drops what comes from the stack's bridge "
     "(br-integr8scode) to TCP port 6443: `nft list ruleset`, `ufw status`"
