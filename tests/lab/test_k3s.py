@@ -243,7 +243,7 @@ class TestFirstStart:
     def test_the_layout_is_k3s_own(self, running: Machine) -> None:
         base = "/var/lib/rancher/k3s/server"
         listing = running.run(
-            f"stat -c '%a %n' /etc/rancher/k3s/k3s.yaml {base} {base}/token {base}/db/state.db-wal {base}/tls/service.key"
+            f"cd {base} && stat -c '%a %n' /etc/rancher/k3s/k3s.yaml . token db/state.db-wal tls/service.key"
         ).split("\n")
         assert listing[0] == "600 /etc/rancher/k3s/k3s.yaml"
         assert listing[1].startswith("700 ")
@@ -321,12 +321,19 @@ class TestRestart:
         assert "Updating bootstrap data on disk from datastore" in running.log()
         assert running.http("/api/v1/nodes", token)[0] == 403
 
-    def test_a_kill_leaves_nothing_behind(self, running: Machine) -> None:
+    def test_a_kill_leaves_nothing_behind_and_a_deleted_node_registers_at_the_next_start(
+        self, running: Machine
+    ) -> None:
+        running.kubectl("label node node1 by-hand=yes")
+        before = running.kubectl("get node node1 -o jsonpath={.metadata.uid}")
+        running.kubectl("delete node node1")
         running.signal("KILL")
         deadline = time.monotonic() + 5
         while running.processes():
             assert time.monotonic() < deadline
         running.start_ready()
+        assert running.kubectl("get node node1 -o jsonpath={.metadata.uid}") != before
+        assert running.kubectl("get node node1 -o jsonpath='{.metadata.labels.by-hand}'") == ""
 
 
 class TestRefusesToStart:
@@ -344,6 +351,15 @@ class TestRefusesToStart:
         assert STALE_NODE in log
         assert 'node IP: \\"10.214.0.99\\" not found in the host\'s network interfaces' in log
         assert "k3s is up and running" in log
+
+    def test_the_node_with_another_node_password(self, stopped: Machine) -> None:
+        stopped.run("cp -p /etc/rancher/node/password /tmp/password && echo other > /etc/rancher/node/password")
+        try:
+            stopped.start()
+            log = stopped.wait_for("Node password rejected")
+        finally:
+            stopped.run("cp -p /tmp/password /etc/rancher/node/password")
+        assert "Starting network policy controller" not in log
 
     def test_with_a_bind_address_that_is_gone(self, stopped: Machine) -> None:
         stopped.configure(bind_address="10.214.0.99")

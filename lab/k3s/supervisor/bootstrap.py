@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import sqlite3
-import time
+import threading
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -40,20 +40,23 @@ def plain_token(token: str) -> str:
     return text
 
 
-def read_token_file(path: Path) -> str:
-    """Return the content of `token-file`, waiting until the file is there, as k3s does.
+def read_token_file(path: Path, stop: threading.Event) -> str:
+    """Return the content of `token-file`, waiting until the file is there, as k3s does; empty when told to stop.
 
     Raises:
         FatalError: it cannot be read.
     """
-    while True:
+    while not stop.is_set():
         try:
             return path.read_text().strip()
         except FileNotFoundError:
             logs.info(f"Waiting for {path} to be available\n")
-            time.sleep(2)
-        except (OSError, UnicodeDecodeError) as error:
-            raise FatalError(f"Error: open {path}: {error}") from error
+            stop.wait(2)
+        except OSError as error:
+            raise FatalError(f"Error: open {path}: {(error.strerror or str(error)).lower()}") from error
+        except UnicodeDecodeError as error:
+            raise FatalError(f"Error: {path} does not hold text") from error
+    return ""
 
 
 def _passwords(path: Path) -> dict[str, str]:
