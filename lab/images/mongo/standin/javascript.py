@@ -25,7 +25,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
 _WORDS = {"true": True, "false": False, "null": None, "undefined": None}
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """What was asked for is no part of this stand-in, or no JavaScript."""
 
 
@@ -38,6 +38,8 @@ UNDEFINED = Undefined()
 
 @dataclass(frozen=True)
 class Token:
+    """A word of a script."""
+
     kind: str
     text: str
 
@@ -46,14 +48,14 @@ def tokens(script: str) -> list[Token]:
     """Split a script; line ends within brackets do not end an expression.
 
     Raises:
-        Unsupported: a character that no supported expression holds.
+        UnsupportedError: a character that no supported expression holds.
     """
     found: list[Token] = []
     position = depth = 0
     while position < len(script):
         match = _TOKEN.match(script, position)
         if match is None:
-            raise Unsupported(f"{script[position : position + 20]!r} in a script")
+            raise UnsupportedError(f"{script[position : position + 20]!r} in a script")
         position = match.end()
         kind, text = str(match.lastgroup), match.group()
         if kind == "operator":
@@ -67,7 +69,7 @@ def _unquote(text: str) -> str:
     def escape(match: re.Match[str]) -> str:
         letter = match.group(1)
         if letter in "xu":
-            raise Unsupported(f"\\{letter} in a string")
+            raise UnsupportedError(f"\\{letter} in a string")
         return _ESCAPES.get(letter, letter)
 
     return re.sub(r"\\(.)", escape, text[1:-1])
@@ -92,7 +94,7 @@ class Evaluator:
         """Run a script; gives the last expression's value.
 
         Raises:
-            Unsupported: see the module.
+            UnsupportedError: see the module.
         """
         self._tokens = tokens(script)
         value: Any = UNDEFINED
@@ -102,7 +104,7 @@ class Evaluator:
                 continue
             value = self._ternary()
             if self._tokens[0].kind != "end":
-                raise Unsupported(f"{self._tokens[0].text!r} in a script")
+                raise UnsupportedError(f"{self._tokens[0].text!r} in a script")
         return value
 
     def _take(self, *texts: str) -> str | None:
@@ -114,7 +116,7 @@ class Evaluator:
 
     def _expect(self, text: str) -> None:
         if self._take(text) is None:
-            raise Unsupported(f"{self._tokens[0].text!r} where {text!r} was expected")
+            raise UnsupportedError(f"{self._tokens[0].text!r} where {text!r} was expected")
 
     def _branch(self, wanted: bool) -> Any:
         """An expression that is read in any case and run only if it is wanted."""
@@ -137,7 +139,7 @@ class Evaluator:
         operator = self._take("===", "==", "!==", "!=", "<=", ">=", "<", ">")
         if operator is None:
             if self._tokens[0].text in ("&&", "||"):
-                raise Unsupported(f"{self._tokens[0].text!r} in a script")
+                raise UnsupportedError(f"{self._tokens[0].text!r} in a script")
             return left
         right = self._unary()
         if self._skipping:
@@ -167,7 +169,7 @@ class Evaluator:
             if operator == ".":
                 token = self._tokens.pop(0)
                 if token.kind != "name":
-                    raise Unsupported(f"{token.text!r} after '.'")
+                    raise UnsupportedError(f"{token.text!r} after '.'")
                 value = self._member(value, token.text)
             elif operator == "[":
                 index = self._ternary()
@@ -177,7 +179,7 @@ class Evaluator:
                 arguments = self._list(")")
                 if not self._skipping:
                     if not callable(value):
-                        raise Unsupported("calling what is no function")
+                        raise UnsupportedError("calling what is no function")
                     value = value(*arguments)
         return value
 
@@ -193,7 +195,7 @@ class Evaluator:
                 return value[name] if 0 <= name < len(value) else UNDEFINED
         member = getattr(value, "member", None)
         if member is None:
-            raise Unsupported(f"member {name!r}")
+            raise UnsupportedError(f"member {name!r}")
         return member(name)
 
     def _list(self, end: str) -> list[Any]:
@@ -210,7 +212,7 @@ class Evaluator:
         while self._take("}") is None:
             token = self._tokens.pop(0)
             if token.kind not in ("name", "string", "number"):
-                raise Unsupported(f"{token.text!r} as a key")
+                raise UnsupportedError(f"{token.text!r} as a key")
             key = _unquote(token.text) if token.kind == "string" else token.text
             self._expect(":")
             values[key] = self._ternary()
@@ -237,7 +239,7 @@ class Evaluator:
             return _WORDS[token.text]
         if token.kind == "name" and token.text in self._names:
             return self._names[token.text]
-        raise Unsupported(f"{token.text or 'an unfinished expression'!r} in a script")
+        raise UnsupportedError(f"{token.text or 'an unfinished expression'!r} in a script")
 
 
 def show(value: Any) -> str:

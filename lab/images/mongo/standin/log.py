@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from typing import Any
 
@@ -19,7 +19,7 @@ def log(severity: str, component: str, number: int, context: str, message: str, 
         attributes: the values of the message.
     """
     line: dict[str, Any] = {
-        "t": {"$date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")},
+        "t": {"$date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="milliseconds")},
         "s": severity,
         "c": component,
         "id": number,

@@ -76,7 +76,9 @@ def data_directory(path: Path) -> Iterator[None]:
                 f"unavailable). Another mongod instance is already running on the {path} directory"
             ) from None  # fmt: skip
         if (path / "WiredTiger").exists():
-            raise StartError(EXIT_STORAGE_FAILED, f"{path} was written by a real mongod, which this stand-in cannot read")
+            raise StartError(
+                EXIT_STORAGE_FAILED, f"{path} was written by a real mongod, which this stand-in cannot read"
+            )
         if os.fstat(file).st_size:
             log("W", "STORAGE", 22271, "initandlisten",
                 "Detected unclean shutdown - Lock file is not empty", lockFile=str(lock))  # fmt: skip
@@ -114,10 +116,13 @@ async def listen(front: Front, options: Options) -> list[asyncio.Server]:
     servers = []
     for address in options.bind:
         try:
-            servers.append(await asyncio.start_server(front.serve, address, options.port, family=socket.AF_INET, backlog=4096))
+            servers.append(
+                await asyncio.start_server(front.serve, address, options.port, family=socket.AF_INET, backlog=4096)
+            )
         except OSError as problem:
             raise StartError(
-                EXIT_CANNOT_LISTEN, f"SocketException: Failed to set up listener on {address}:{options.port}: {problem.strerror}"
+                EXIT_CANNOT_LISTEN, f"SocketException: Failed to set up listener on {address}:{options.port}: "
+                f"{problem.strerror}"
             ) from None  # fmt: skip
         log("I", "NETWORK", 23015, "listener", "Listening on", address=f"{address}:{options.port}")
     log("I", "NETWORK", 23016, "listener", "Waiting for connections", port=options.port, ssl="off")
@@ -132,8 +137,8 @@ async def run(options: Options) -> int:
         if not stopped.done():
             stopped.set_result(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    for handled in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(handled, on_signal, int(handled))
 
     path = Path(options.dbpath)
     with data_directory(path):
@@ -141,8 +146,9 @@ async def run(options: Options) -> int:
             (path / MARKER).write_bytes(bson.encode({"storage": {"engine": "wiredTiger", "options": {}}}))
         storage, port = await start_storage(path)
         if not options.auth:
-            log("W", "CONTROL", 22120, "initandlisten", "Access control is not enabled for the database. Read and write "
-                "access to data and configuration is unrestricted", tags=["startupWarnings"])  # fmt: skip
+            log("W", "CONTROL", 22120, "initandlisten", "Access control is not enabled for the database. "
+                "Read and write access to data and configuration is unrestricted",
+                tags=["startupWarnings"])  # fmt: skip
         users = Users(path / "stand-in-users.json")
         front = Front(users, options.auth, port, os.environ.get("MONGO_VERSION", "8.0.0"))
         servers: list[asyncio.Server] = []
@@ -178,11 +184,19 @@ def describe(options: Options) -> None:
     log("I", "CONTROL", 4615611, "initandlisten", "MongoDB starting", pid=os.getpid(), port=options.port,
         dbPath=options.dbpath, architecture="64-bit", host=platform.node())  # fmt: skip
     version: Any = os.environ.get("MONGO_VERSION", "8.0.0")
-    log("I", "CONTROL", 23403, "initandlisten", "Build Info", buildInfo={"version": version, "gitVersion": "lab-stand-in"})
+    log(
+        "I",
+        "CONTROL",
+        23403,
+        "initandlisten",
+        "Build Info",
+        buildInfo={"version": version, "gitVersion": "lab-stand-in"},
+    )
     log("I", "CONTROL", 21951, "initandlisten", "Options set by command line", options={"arguments": options.given})
 
 
 def main() -> int:
+    """Parse, describe, run; gives the exit code."""
     try:
         options = parse(sys.argv[1:])
     except OptionError as problem:

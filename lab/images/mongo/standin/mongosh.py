@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from .javascript import UNDEFINED, Evaluator, Undefined, Unsupported, show, to_json
+from .javascript import UNDEFINED, Evaluator, Undefined, UnsupportedError, show, to_json
 
 SERVER_SELECTION_MILLISECONDS = 2000
 FLAGS = {"--quiet", "--norc"}
@@ -33,6 +33,7 @@ class Collection:
         self._name = name
 
     def member(self, name: str) -> Any:
+        """A function of the collection, or the collection of a dotted name."""
         collection = self._database[self._name]
         members: dict[str, Callable[..., Any]] = {
             "countDocuments": lambda query=None: collection.count_documents(query or {}),
@@ -43,7 +44,8 @@ class Collection:
         return Collection(self._database, f"{self._name}.{name}")
 
     def __call__(self, *_arguments: Any) -> NoReturn:
-        raise Unsupported(f"db.{self._name}()")
+        """Refuse the functions that are not known: their names read as collections."""
+        raise UnsupportedError(f"db.{self._name}()")
 
 
 class Database:
@@ -58,6 +60,7 @@ class Database:
         return self._client[database].command(document)
 
     def member(self, name: str) -> Any:
+        """A function of the database, or a collection."""
         members: dict[str, Callable[..., Any]] = {
             "runCommand": lambda command: self._run(self._name, command),
             "adminCommand": lambda command: self._run("admin", command),
@@ -79,17 +82,20 @@ class Namespace:
         self._members = members
 
     def member(self, name: str) -> Any:
+        """The function of that name."""
         if name not in self._members:
-            raise Unsupported(f"member {name!r}")
+            raise UnsupportedError(f"member {name!r}")
         return self._members[name]
 
 
 def fail(text: str) -> NoReturn:
+    """Exit with 1."""
     print(text, file=sys.stderr, flush=True)
     raise SystemExit(1)
 
 
 def unsupported(what: str) -> NoReturn:
+    """Refuse what the real shell can and this one cannot."""
     fail(f"mongosh: {what}: not supported by the lab's stand-in for mongosh")
 
 
@@ -193,15 +199,18 @@ def connect(place: dict[str, Any]) -> MongoClient[dict[str, Any]]:
 
 
 def quit_shell(code: Any = 0) -> NoReturn:
+    """The function quit."""
     raise SystemExit(int(code))
 
 
 def say(*values: Any) -> Undefined:
+    """The function print."""
     print(*map(show, values), flush=True)
     return UNDEFINED
 
 
 def main() -> int:
+    """Connect, run the scripts, print the last value; gives the exit code."""
     options, scripts, address = parse_arguments(sys.argv[1:])
     place = locate(options, address)
     piped = not scripts
@@ -226,7 +235,7 @@ def main() -> int:
             value = evaluator.run(script)
             if piped and value is not UNDEFINED:
                 print(show(value), flush=True)
-    except Unsupported as problem:
+    except UnsupportedError as problem:
         unsupported(str(problem))
     except OperationFailure as problem:
         details = problem.details or {}

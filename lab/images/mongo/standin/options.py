@@ -45,7 +45,9 @@ def _number(name: str, text: str, low: float, high: float) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise OptionError(f"Error parsing command line: the argument ('{text}') for option '{name}' is invalid") from None
+        raise OptionError(
+            f"Error parsing command line: the argument ('{text}') for option '--{name}' is invalid"
+        ) from None
     if not low <= value <= high:
         raise OptionError(f"Error: {name} must be between {low:g} and {high:g}, is {text}")
     return value
@@ -64,7 +66,8 @@ def parse(arguments: list[str]) -> Options:
         name, separator, value = rest.pop(0).partition("=")
         if name in seen:
             raise OptionError(
-                f"Error parsing command line: Multiple occurrences of option \"{name}\"\ntry 'mongod --help' for more information"
+                f'Error parsing command line: Multiple occurrences of option "{name}"\n'
+                "try 'mongod --help' for more information"
             )
         seen.add(name)
         if name == "--auth":
@@ -93,5 +96,5 @@ def parse(arguments: list[str]) -> Options:
         elif name == "--dbpath":
             options.dbpath = value
         else:
-            options.cache_gigabytes = _number("wiredTigerCacheSizeGB", value, 0.25, 10000)
+            options.cache_gigabytes = _number(name.removeprefix("--"), value, 0.25, 10000)
     return options

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import itertools
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +52,7 @@ class Client:
 
     @property
     def context(self) -> str:
+        """Name in the log."""
         return f"conn{self.number}"
 
 
@@ -92,8 +93,8 @@ class Front:
                     writer.write(answer)
                     await writer.drain()
         except (wire.ProtocolError, ConnectionError) as problem:
-            log("I", "NETWORK", 22988, client.context, "Error receiving request from client. Ending connection from remote",
-                error=str(problem), remote=client.address)  # fmt: skip
+            log("I", "NETWORK", 22988, client.context, "Error receiving request from client. Ending connection "
+                "from remote", error=str(problem), remote=client.address)  # fmt: skip
         finally:
             self._tasks.discard(task)
             for stream in (writer, client.storage[1] if client.storage else None):
@@ -129,7 +130,9 @@ class Front:
             result: dict[str, Any] = handler(client, command)
             return result
         if "txnNumber" in command or "startTransaction" in command:
-            return error(20, "IllegalOperation", "Transaction numbers are only allowed on a replica set member or mongos")
+            return error(
+                20, "IllegalOperation", "Transaction numbers are only allowed on a replica set member or mongos"
+            )
         return None
 
     async def _forward(self, client: Client, message: wire.Message) -> bytes | None:
@@ -154,7 +157,7 @@ class Front:
             "maxBsonObjectSize": 16 * 1024 * 1024,
             "maxMessageSizeBytes": wire.MAX_MESSAGE,
             "maxWriteBatchSize": 100_000,
-            "localTime": datetime.datetime.now(datetime.timezone.utc),
+            "localTime": dt.datetime.now(dt.timezone.utc),
             "logicalSessionTimeoutMinutes": 30,
             "connectionId": client.number,
             "minWireVersion": 0,

@@ -65,6 +65,7 @@ class Users:
         return Credentials(**record["credentials"][mechanism]) if record else None
 
     def exists(self, database: str, user: str) -> bool:
+        """Is there such a user?"""
         return self._key(database, user) in self._users
 
     def create(self, database: str, user: Any, command: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ class Message:
 
     @property
     def wants_no_reply(self) -> bool:
+        """An unacknowledged write, for example."""
         return bool(self.flags & MORE_TO_COME)
 
 
