@@ -15,7 +15,7 @@ from lab.summary import summary
 
 
 def _prepare(settings: Settings, options: argparse.Namespace) -> None:
-    prepare(settings, options.images, with_k3s=options.k3s)
+    prepare(settings, options.images, with_k3s=options.k3s, load=options.load)
 
 
 def _engine(settings: Settings, _: argparse.Namespace) -> None:
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser("prepare", help="engine, keys, images, registry and file server")
     one.add_argument("images", nargs="*", metavar="IMAGE", help="only these of lab/images.yml (default: all)")
     one.add_argument("--no-k3s", dest="k3s", action="store_false", help="leave the k3s download out")
+    one.add_argument("--load", action="store_true", help="have the images in the engine too, for tests/lab")
     one.set_defaults(run=_prepare)
 
     one = commands.add_parser("engine", help="find or start a Docker engine and print its address")

@@ -29,8 +29,20 @@ class Builder:
     or (for those that are pushed) in the registry, is left alone.
     """
 
-    def __init__(self, settings: Settings, url: str, images: Mapping[str, Image], sources: Sources) -> None:
+    def __init__(
+        self, settings: Settings, url: str, images: Mapping[str, Image], sources: Sources, load: bool = False
+    ) -> None:
+        """Look at the engine.
+
+        Args:
+            settings: whose lab.
+            url: the engine's address.
+            images: the catalogue.
+            sources: what may come from where.
+            load: have pushed images in the engine too, under their names in the registry, for tests of single images.
+        """
         self.settings = settings
+        self.load = load
         self.url = url
         self.images = images
         self.sources = sources
@@ -161,10 +173,16 @@ class Builder:
         """Bring every build of an image into the registry that is not there. Returns what was done."""
         image = self.images[name]
         due = self.due(name)
-        if not due:
+        if not due and not self.load:
             return "is there"
         client = connect(self.url)
         try:
+            if self.load:
+                for build in image.builds:
+                    if build not in due:
+                        self._load(client, image, build)
+            if not due:
+                return "is there"
             done = {self._make(client, image, build) for build in due}
         finally:
             client.close()
@@ -194,6 +212,25 @@ class Builder:
             self._push(client, image, reference)
             self.sources.used[reference.split("/", 1)[1]] = kind
         return "pulled" if kind == "real" else "built"
+
+    def _load(self, client: docker.DockerClient, image: Image, build: Build) -> None:
+        """Bring a build from the registry into the engine, unless it has the same there."""
+        for tag in build.tags:
+            name = f"{REGISTRY_HOST}/{image.repository}"
+            labels = self.registry.labels(image.repository, tag) or {}
+            try:
+                found: dict[str, str] | None = client.images.get(f"{name}:{tag}").labels or {}
+            except ImageNotFound:
+                found = None
+            if found is not None and found.get(INPUTS_LABEL) == labels.get(INPUTS_LABEL):
+                continue
+            source = f"{self.registry.address}/{image.repository}"
+            auth = {"username": REGISTRY_USER, "password": REGISTRY_PASSWORD}
+            try:
+                client.images.pull(source, tag=tag, auth_config=auth).tag(name, tag)
+            except APIError as error:
+                raise LabError(f"loading {name}:{tag} from the lab's registry failed: {error.explanation}") from None
+            client.images.remove(f"{source}:{tag}", noprune=True)
 
     def _push(self, client: docker.DockerClient, image: Image, reference: str) -> None:
         tag = reference.rsplit(":", 1)[1]

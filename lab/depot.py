@@ -47,7 +47,7 @@ def ensure_network(client: docker.DockerClient, settings: Settings) -> None:
     except APIError as error:
         raise LabError(
             f"the network {settings.name} ({names.SUBNET}) cannot be made: {error.explanation}\n"
-            "`docker network ls` shows what may hold these addresses (a lab with another LAB_NAME? `make lab-down` there)"
+            "`docker network ls` shows what may hold these addresses (a lab of another LAB_NAME?)"
         ) from None
 
 
@@ -79,6 +79,8 @@ def _ensure_container(
     except NotFound:
         pass
     endpoint = client.api.create_endpoint_config(aliases=[alias], ipv4_address=address)
+    # (the published types say it takes an EndpointConfig; it takes one for each network's name)
+    networking = client.api.create_networking_config({settings.name: endpoint})  # type: ignore[arg-type]
     host_config = client.api.create_host_config(
         binds={str(path): {"bind": target, "mode": mode} for path, (target, mode) in mounts.items()},
         port_bindings={inside: ("127.0.0.1", outside) for inside, outside in ports.items()},
@@ -95,7 +97,7 @@ def _ensure_container(
         # files in the cache belong to the user who runs the lab
         user=f"{os.getuid()}:{os.getgid()}",
         host_config=host_config,
-        networking_config=client.api.create_networking_config({settings.name: endpoint})  # type: ignore[arg-type],
+        networking_config=networking,
         **options,
     )
     container = client.containers.get(made["Id"])

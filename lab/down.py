@@ -25,7 +25,7 @@ def remove_labelled(client: docker.DockerClient, name: str) -> dict[str, int]:
     Raises:
         LabError: one of them resists.
     """
-    filters = {"label": f"{LABEL}={name}"}
+    filters: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={name}"}
     counts = {"containers": 0, "volumes": 0, "networks": 0}
     try:
         for container in client.containers.list(all=True, filters=filters, ignore_removed=True):
@@ -73,7 +73,7 @@ def down(settings: Settings, keep_engine: bool = False) -> None:
         try:
             url = engine.find(settings)
         except LabError as error:
-            raise LabError(f"{error}\nThe lab's containers are in that engine: start it, or unset DOCKER_HOST.") from None
+            raise LabError(f"{error}\nThe lab is in that engine: start it, or unset DOCKER_HOST.") from None
         own = engine.Own.of(settings)
         if not url and own.data.is_dir():
             # after a restart of the machine its containers are still there, and would come back with the engine

@@ -81,13 +81,14 @@ def describe(settings: Settings, url: str, options: dict[str, object]) -> dict[s
     }
 
 
-def prepare(settings: Settings, only: Iterable[str] = (), with_k3s: bool = True) -> Sources:
+def prepare(settings: Settings, only: Iterable[str] = (), with_k3s: bool = True, load: bool = False) -> Sources:
     """Bring the lab to where servers can be made: engine, keys, images, registry, file server.
 
     Args:
         settings: which lab.
         only: names of images (default all); the depot and the server image always come along.
         with_k3s: whether the k3s download is made too.
+        load: have the pushed images in the engine too; tests of single images start them there.
 
     Raises:
         LabError: something failed; what, and the end of its output.
@@ -101,7 +102,7 @@ def prepare(settings: Settings, only: Iterable[str] = (), with_k3s: bool = True)
         url = engine.ensure(settings)
         state.make(settings)
         sources = Sources.probe(settings)
-        builder = Builder(settings, url, catalogue, sources)
+        builder = Builder(settings, url, catalogue, sources, load)
         jobs = plan(builder, settings, names | set(MACHINES), with_k3s)
         try:
             with Heartbeat("preparing the lab"):

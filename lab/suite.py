@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-import xml.etree.ElementTree as ElementTree  # noqa: S405 (reports that our own pytest wrote)
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -54,8 +54,8 @@ def read_junit(paths: Iterable[Path]) -> Counts:
     total = Counts()
     for path in paths:
         try:
-            suites = list(ElementTree.parse(path).getroot().iter("testsuite"))  # noqa: S314 (see the import)
-        except ElementTree.ParseError as error:
+            suites = list(ET.parse(path).getroot().iter("testsuite"))  # noqa: S314 (our own pytest wrote it)
+        except ET.ParseError as error:
             raise LabError(f"{path} is not a test report: {error}") from None
         for suite in suites:
             tests, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
@@ -297,7 +297,7 @@ def run_suite(settings: Settings, names: Iterable[str] = (), long: bool = False)
     broken = ""
     if with_lab:
         try:
-            prepare(settings)
+            prepare(settings, load="lab" in with_lab)
         except LabError as error:
             broken = f"the lab cannot be prepared, so {', '.join(with_lab)} did not run:\n{error}"
         else:

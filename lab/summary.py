@@ -10,6 +10,7 @@ from typing import Any
 
 from lab.prepare import read_description
 from lab.settings import ROOT, LabError, Settings
+from lab.state import write
 
 
 def inventory_hosts(inventory: Path = ROOT / "inventories" / "lab") -> dict[str, dict[str, Any]]:
@@ -27,9 +28,27 @@ def inventory_hosts(inventory: Path = ROOT / "inventories" / "lab") -> dict[str,
     return {name: variables[name] for name in data.get("integr8scode", {}).get("hosts", [])}
 
 
-def public_ca(settings: Settings) -> Path:
-    """The CA that signed the lab's https certificates: the integr8scode role puts it there when it deploys."""
-    return settings.state / "public-ca.crt"
+PUBLIC_CA = "/opt/integr8scode/tls/public/ca.crt"
+"""Where a server keeps the authority of its public certificate."""
+
+
+def _ssh_options(settings: Settings, index: int) -> list[str]:
+    state, port = settings.state, str(settings.server_port(index))
+    return ["-i", f"{state}/id_ed25519", "-o", f"UserKnownHostsFile={state}/known_hosts", "-p", port, "ops@127.0.0.1"]
+
+
+def fetch_public_ca(settings: Settings, name: str, index: int) -> Path | None:
+    """Bring the authority of a server's https certificate to ``state/<name>-ca.crt``; None if it cannot be had."""
+    command = ["ssh", "-F", "none", "-o", "BatchMode=yes", *_ssh_options(settings, index), "sudo", "cat", PUBLIC_CA]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode or "BEGIN CERTIFICATE" not in done.stdout:
+        return None
+    path = settings.state / f"{name}-ca.crt"
+    write(path, done.stdout)
+    return path
 
 
 def _secret(variables: dict[str, Any], name: str) -> str:
@@ -49,14 +68,13 @@ def summary(settings: Settings) -> str:
     for name, variables in hosts.items():
         index = int(variables["lab_index"])
         https, frontend = settings.server_port(index, 1), settings.server_port(index, 2)
-        ca = public_ca(settings)
-        check = f"--cacert {ca}" if ca.exists() else "--insecure"
+        ca = fetch_public_ca(settings, name, index)
+        check = f"--cacert {ca}" if ca else "--insecure"
         lines += [
             f"{name}:",
             f"  API        curl {check} https://localhost:{https}/api/v1/health/live",
             f"  frontend   curl {check} https://localhost:{frontend}/",
-            f"  ssh        ssh -i {settings.state}/id_ed25519 -o UserKnownHostsFile={settings.state}/known_hosts"
-            f" -p {settings.server_port(index)} ops@127.0.0.1",
+            f"  ssh        ssh {' '.join(_ssh_options(settings, index))}",
         ]
     variables = next(iter(hosts.values()), {})
     user = _secret(variables, "vault_integr8scode_user_password")
