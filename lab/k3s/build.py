@@ -277,7 +277,10 @@ def build(
         BuildError: a step failed.
         ValueError: `version` is not a k3s version.
     """
-    Version.parse(version)
+    if Version.parse(version)[:2] != Version.parse(f"{_KUBERNETES}+k3s1")[:2]:
+        raise BuildError(
+            f"the lab's k3s holds Kubernetes {_KUBERNETES} and can claim its minor version only, not {version}"
+        )
     machine = platform.machine()
     arch = ARCHITECTURES.get(machine)
     if arch is None:

@@ -78,6 +78,11 @@ def test_what_is_no_version_is_refused(offline: Path, tmp_path: Path) -> None:
         build.build("1.34", tmp_path, cache=offline)
 
 
+def test_another_minor_version_is_refused(offline: Path, tmp_path: Path) -> None:
+    with pytest.raises(build.BuildError, match=r"its minor version only, not v1\.33\.4"):
+        build.build("v1.33.4+k3s1", tmp_path, cache=offline)
+
+
 def test_another_machine_is_refused(offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(build.BuildError, match="this machine is riscv64"):
