@@ -94,7 +94,9 @@ def test_https_mirror_needs_certificates_in_the_image() -> None:
 
 def test_mirror_list_of_a_cloud_image(tmp_path: Path) -> None:
     listed = tmp_path / "debian.list"
-    listed.write_text("# first that answers\nhttps://cloud.example/debian/\thpriority:1\nhttps://other.example/debian\n")
+    listed.write_text(
+        "# first that answers\nhttps://cloud.example/debian/\thpriority:1\nhttps://other.example/debian\n"
+    )
     source = apt.Source(f"mirror+file://{listed}", ("bookworm",), ("main",))
     assert apt.find_mirror([source]).main == "https://cloud.example/debian"
 
@@ -116,16 +118,14 @@ def test_mirror_by_variable() -> None:
 
 
 def test_carried_options_leave_out_what_only_works_on_this_machine() -> None:
-    dump = "\n".join(
-        [
-            'Acquire::Check-Valid-Until "false";',
-            'Acquire::http::Proxy "http://127.0.0.1:3142";',
-            'Acquire::https::Proxy "http://proxy.example:3128";',
-            'Acquire::http::Proxy::mirror.example "DIRECT";',
-            'APT::Install-Recommends "1";',
-            'Acquire::Languages "none";',
-        ]
-    )
+    dump = """
+Acquire::Check-Valid-Until "false";
+Acquire::http::Proxy "http://127.0.0.1:3142";
+Acquire::https::Proxy "http://proxy.example:3128";
+Acquire::http::Proxy::mirror.example "DIRECT";
+APT::Install-Recommends "1";
+Acquire::Languages "none";
+"""
     assert apt.carried_options(dump) == [
         'Acquire::Check-Valid-Until "false";',
         'Acquire::https::Proxy "http://proxy.example:3128";',
