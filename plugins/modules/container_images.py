@@ -190,7 +190,8 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "no_log": False,
+                # the whole, since the server's journal gets sub-options as they are
+                "no_log": True,
                 "options": {
                     "registry": {"type": "str", "required": True},
                     "username": {"type": "str", "required": True},
@@ -201,6 +202,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # ... and in results only the passwords are masked: a registry's host or a user's name stands in messages
+    module.no_log_values = {entry["password"] for entry in module.params["credentials"]}
     services: dict[str, str] = module.params["services"]
     references = sorted(set(services.values()))
     try:

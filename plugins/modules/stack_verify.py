@@ -85,7 +85,7 @@ seconds:
   description: How long the verification took.
   type: float
   returned: always
-warnings:
+notes:
   description: What is not as expected and yet no failure.
   type: list
   returned: always
@@ -314,7 +314,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     for warning in verifier.warnings:
         module.warn(warning)
-    module.exit_json(changed=False, seconds=round(time.monotonic() - began, 1), warnings=verifier.warnings)
+    module.exit_json(changed=False, seconds=round(time.monotonic() - began, 1), notes=verifier.warnings)
 
 
 if __name__ == "__main__":

@@ -79,10 +79,10 @@ def test_health_and_page_from_outside(host: Any, tls: ssl.SSLContext) -> None:
 @pytest.mark.parametrize("user", ["user", "admin"])
 def test_seeded_users_log_in(host: Any, tls: ssl.SSLContext, user: str) -> None:
     form = {"username": user, "password": SECRETS[f"vault_integr8scode_{user}_password"]}
-    status, _, body = ask(host, tls, 1, "POST", "/api/v1/auth/login", form)
+    status, _, body = ask(host, tls, 1, "POST", "/api/v1/auth/login", form=form)
     assert status == 200, body
     assert json.loads(body)["username"] == user
-    assert ask(host, tls, 2, "POST", "/api/v1/auth/login", {**form, "password": "wrong-password"})[0] == 401
+    assert ask(host, tls, 2, "POST", "/api/v1/auth/login", form={**form, "password": "wrong-password"})[0] == 401
 
 
 def test_a_client_cannot_choose_its_address(host: Any, tls: ssl.SSLContext) -> None:
@@ -144,9 +144,12 @@ def test_no_secret_is_shown(host: Any) -> None:
             assert form not in inspected, f"docker inspect shows {name}"
             assert form not in processes, f"a command line shows {name}"
             assert form not in releases, f"a release shows {name}"
+    journal = host.check_output("journalctl --output=cat --no-pager")
+    for name, secret in SECRETS.items():
+        assert secret not in journal, f"the journal shows {name}"
     for name in ("vault_registry_password", "vault_integr8scode_user_password", "vault_integr8scode_secret_key"):
         found = host.run(
-            f"grep -rlF -- '{SECRETS[name]}' /etc /root /home /opt /tmp /var/tmp /var/log 2>/dev/null"
+            f"grep -rlF -- '{SECRETS[name]}' /etc /root /home /opt /tmp /var/tmp 2>/dev/null"
         ).stdout.split()
         for path in found:
             assert host.file(path).mode & 0o077 == 0, f"{path} shows {name}"
