@@ -151,13 +151,13 @@ def build_config(
         # dockerd wants strings here
         "log-opts": {"max-size": log_max_size, "max-file": str(log_max_file)},
         "live-restore": live_restore,
+        # also when empty: a reload leaves a key that is absent as it was
+        "registry-mirrors": list(registry_mirrors),
     }
     if address_pools:
         config["default-address-pools"] = [{"base": pool["base"], "size": int(pool["size"])} for pool in address_pools]
     if bridge_address:
         config["bip"] = bridge_address
-    if registry_mirrors:
-        config["registry-mirrors"] = list(registry_mirrors)
     if default_ulimits:
         ulimits = {}
         for name, limits in default_ulimits.items():
@@ -216,8 +216,11 @@ def overlapping_routes(routes: str, address: str, bridge: str = "docker0") -> li
     return found
 
 
-def action_for(keys: set[str]) -> str:
-    """What makes dockerd take over these keys: 'none', 'reload' (SIGHUP) or 'restart'."""
+def action_for(keys: set[str], new: Mapping[str, Any]) -> str:
+    """What makes dockerd take over these changed keys: 'none', 'reload' (SIGHUP) or 'restart'.
+
+    A key that is no longer there needs a restart, since a reload only takes over what the file holds.
+    """
     if not keys:
         return "none"
-    return "reload" if keys <= RELOADABLE else "restart"
+    return "reload" if keys <= RELOADABLE and keys <= set(new) else "restart"

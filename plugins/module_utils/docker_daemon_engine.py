@@ -60,6 +60,13 @@ class Daemon:
         values = dict(line.partition("=")[::2] for line in out.splitlines())
         return values.get("UnitFileState") == "enabled", values.get("ActiveState") == "active"
 
+    def flags(self) -> list[str]:
+        """The flags that the unit starts dockerd with: a key of the file that is also a flag keeps it from starting."""
+        _code, out = self.systemctl("show", "docker.service", "--property=ExecStart")
+        match = re.search(r"argv\[\]=\S+ (.*?) ;", out)
+        words = match.group(1).split() if match else []
+        return [word for word in words if not word.startswith("$")]
+
     def validate(self, text: str) -> None:
         """Have dockerd read the new file. Raises DockerDaemonError with its words when it refuses."""
         dockerd = shutil.which("dockerd", path="/usr/sbin:/usr/bin:/usr/local/bin:/sbin:/bin")
@@ -68,7 +75,8 @@ class Daemon:
         with tempfile.NamedTemporaryFile("w", suffix=".json", dir=self.module.tmpdir) as file:
             file.write(text)
             file.flush()
-            code, out, err = self.module.run_command([dockerd, "--validate", "--config-file", file.name])
+            command = [dockerd, *self.flags(), "--validate", "--config-file", file.name]
+            code, out, err = self.module.run_command(command)
         if code != 0:
             words = mask((err or out).strip().replace(file.name, CONFIG))
             raise DockerDaemonError(
@@ -110,9 +118,9 @@ class Daemon:
         """Start, reload or restart. Raises DockerDaemonError with the journal's last lines when that fails."""
         # three starts in a minute and systemd would refuse the fourth (docker.service: StartLimitBurst=3)
         self.systemctl("reset-failed", "docker.service")
-        code, _out = self.systemctl(action, "docker.service")
+        code, out = self.systemctl(action, "docker.service")
         if code != 0:
-            raise DockerDaemonError(f"'systemctl {action} docker' failed: {self.journal(8)}")
+            raise DockerDaemonError(f"'systemctl {action} docker' failed: {out}\n{self.journal(8)}")
 
 
 def write(path: str, text: str, mode: int) -> None:

@@ -249,10 +249,10 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if text != old:
         daemon.validate(text)
 
-    action = action_for(keys) if text != old else "none"
+    action = action_for(keys, config) if text != old else "none"
     pending = read(PENDING)
-    if pending and action != "restart":
-        action = pending
+    if pending is not None and action != "restart":
+        action = "reload" if pending.strip() == "reload" else "restart"
     if not active:
         action = "start"
     live_restore = bool(config.get("live-restore"))
