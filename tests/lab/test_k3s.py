@@ -30,7 +30,7 @@ STALE_NODE = (
     'error getting node subnet: failed to find interface with specified node ip"'
 )
 OTHER_TOKEN = "bootstrap data already found and encrypted with different token"
-READY_SECONDS = 60
+READY_SECONDS = 120
 SETTINGS = Settings.from_environment()
 
 
