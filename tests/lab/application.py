@@ -301,13 +301,15 @@ class Browser(requests.Session):
     def __init__(self, stack: Stack, base: str) -> None:
         super().__init__()
         self.base = base
-        self.verify = str(certificates(stack) / "server.crt")
+        self._certificate = str(certificates(stack) / "server.crt")
         Browser._addresses += 1
         self.headers["X-Forwarded-For"] = f"198.18.{Browser._addresses // 256}.{Browser._addresses % 256}"
 
     def request(self, method: str, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
         """Ask for a path."""
         kwargs.setdefault("timeout", 15)
+        # for each request: REQUESTS_CA_BUNDLE in the environment wins over the session's own `verify`
+        kwargs.setdefault("verify", self._certificate)
         return super().request(method, f"{self.base}{url!s}", *args, **kwargs)
 
     def login(self, user: str = "user", password: str = USER_PASSWORD) -> requests.Response:
@@ -328,7 +330,9 @@ def serving(stack: Stack, container: Container, port: int = 443, path: str = "/a
             pytest.fail(f"{container.name} ended: {output(container)[-3000:]}")
         try:
             return Browser(stack, base).get(path, timeout=2).ok
-        except requests.exceptions.RequestException:
+        except requests.exceptions.RequestException as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise
             return False
 
     until(f"{container.name} answers", 60, ask)
