@@ -208,7 +208,7 @@ class Server:
     def _start_controller_manager(self) -> None:
         arguments = parts.controller_manager(self._plan, self._settings, self._paths)
         logs.info(f"Running kube-controller-manager {' '.join(arguments)}")
-        self._child("kube-controller-manager", arguments, {"GOMEMLIMIT": "60MiB"})
+        self._child("kube-controller-manager", arguments, {"GOMEMLIMIT": "100MiB"})
 
     def _node_config(self) -> NodeConfig:
         plan, settings = self._plan, self._settings
