@@ -14,12 +14,14 @@ from typing import Any
 
 import docker
 import pytest
-from docker.errors import ImageNotFound, NotFound
+from docker.errors import DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
+from docker.models.images import Image
 from docker.models.volumes import Volume
 
 from lab import engine, images
-from lab.settings import INPUTS_LABEL, REGISTRY_HOST, Settings
+from lab.registry import Registry
+from lab.settings import INPUTS_LABEL, REGISTRY_HOST, REGISTRY_PASSWORD, REGISTRY_USER, Settings
 
 PREFIX = "t-infra-"
 
@@ -29,8 +31,22 @@ def client() -> docker.DockerClient:
     """Connect to the lab's engine (or the one that DOCKER_HOST names)."""
     url = engine.find(Settings.from_environment())
     if not url:
-        pytest.fail("no Docker engine answers: run `python -m lab prepare`")
+        pytest.fail("no Docker engine answers: run `make lab-prepare`")
     return engine.connect(url, 120)
+
+
+def _pull(reference: str, repository: str) -> Image:
+    """Bring an image back that was removed from the engine but is in the lab's registry."""
+    name, tag = reference.rsplit(":", 1)
+    address = Registry.of(Settings.from_environment()).address
+    login = {"username": REGISTRY_USER, "password": REGISTRY_PASSWORD}
+    try:
+        found = client().images.pull(f"{address}/{repository}", tag=tag, auth_config=login)
+    except DockerException as error:
+        pytest.fail(f"{reference} is neither in the engine nor in the lab's registry ({error}): run `make lab-prepare`")
+    found.tag(name, tag)
+    client().images.remove(f"{address}/{repository}:{tag}", noprune=True)
+    return found
 
 
 @functools.cache
@@ -41,7 +57,7 @@ def image(name: str) -> str:
     try:
         labels = client().images.get(reference).labels or {}
     except ImageNotFound:
-        pytest.fail(f"{reference} is not in the engine: run `python -m lab prepare`")
+        labels = _pull(reference, entry.repository).labels or {}
     if not labels.get(INPUTS_LABEL):
         pytest.skip(f"{reference} is the real image, these tests are about its stand-in")
     return reference
@@ -81,6 +97,14 @@ class Running:
         code, output = self.say(command, **environment)
         assert code == 0, f"{command!r} ended with {code}: {output}"
         return output.rstrip("\n")
+
+    def ask(self, command: list[str] | str, **environment: str) -> str:
+        """Run a command inside that changes nothing, has to succeed and always says something; its output.
+
+        Engine 20.10 now and then loses what a short command said (exit code 0, no output), hence up to three times.
+        """
+        outputs = (self.must(command, **environment) for _ in range(3))
+        return next(filter(None, outputs), "")
 
     def wait_log(self, text: str, seconds: float = 30) -> None:
         """Wait for a piece of the log; fail at once when the container has ended without it."""

@@ -142,16 +142,21 @@ def test_an_unacknowledged_write_arrives(mongo: Running) -> None:
 
 
 def test_runs_as_mongodb_and_shows_no_password(mongo: Running) -> None:
-    assert mongo.must("grep -E '^(Uid|Gid):' /proc/1/status | awk '{print $2}'").split() == ["999", "999"]
+    assert mongo.ask("grep -E '^(Uid|Gid):' /proc/1/status | awk '{print $2}'").split() == ["999", "999"]
     shown = json.dumps(mongo.container.attrs) + mongo.logs
     shown += mongo.say("cat /proc/1/environ /proc/1/cmdline", user="999")[1]
-    shown += mongo.must(f"cat {DATA}/stand-in-users.json")
+    shown += mongo.ask(f"cat {DATA}/stand-in-users.json")
     assert PASSWORD[:20] not in shown
     assert "MONGO_INITDB" not in mongo.say("cat /proc/1/environ", user="999")[1]
 
 
 def shell(container: Running, arguments: str, **environment: str) -> tuple[int, str]:
-    code, output = container.say(f"mongosh --quiet {arguments}", **environment)
+    """Exit code and output; asked again when nothing was said without an error (see `Running.ask`)."""
+    code, output = 0, ""
+    for _ in range(1 if "quit(" in arguments else 3):
+        code, output = container.say(f"mongosh --quiet {arguments}", **environment)
+        if code or output:
+            break
     return code, output.strip()
 
 
@@ -163,7 +168,7 @@ def test_the_shell_pings_and_logs_in(mongo: Running) -> None:
     assert shell(mongo, "--eval 'quit(3)'") == (3, "")
     # the guide's health check
     guide = f"""echo 'db.runCommand("ping").ok' | mongosh localhost/integr8scode {login} --quiet"""
-    assert mongo.say(guide, LAB=PASSWORD) == (0, "1\n")
+    assert mongo.ask(guide, LAB=PASSWORD) == "1"
     code, output = mongo.say(guide, LAB="wrong")
     assert (code, output.strip()) == (1, "MongoServerError: Authentication failed.")
     counted = """--eval 'db.getSiblingDB("integr8scode").absent.countDocuments({status: {$in: ["queued"]}})'"""
@@ -303,7 +308,7 @@ def test_without_both_values_nobody_has_to_log_in(empty_files: bool) -> None:
     [
         (
             {"MONGO_INITDB_ROOT_USERNAME": USER},
-            "error: missing 'MONGO_INITDB_ROOT_USERNAME' or 'MONGO_INITDB_ROOT_PASSWORD'\n       both must be specified",
+            "error: missing 'MONGO_INITDB_ROOT_USERNAME' or 'MONGO_INITDB_ROOT_PASSWORD'",
         ),
         ({"MONGO_INITDB_ROOT_PASSWORD": "x"}, "both must be specified for a user to be created"),
         (
