@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@functools.cache
 def connections(inventory: str) -> dict[str, dict[str, Any]]:
     """Return how each server is reached; ansible-inventory alone does not evaluate templates."""
     wanted = ", ".join(f"'{name}': {name} | default('')" for name in CONNECTION)
@@ -97,6 +100,27 @@ def playbook(request: pytest.FixtureRequest) -> Any:
         return run("ansible-playbook", "-i", inventory, name, *arguments)
 
     return run_playbook
+
+
+@pytest.fixture(scope="session")
+def reboot() -> Any:
+    """Reboot a server and wait until it answers again. Returns the seconds until then."""
+    # boot_id stays the same in a container; systemd's own start does not
+    started = "systemctl show --property=UserspaceTimestampMonotonic --value"
+
+    def reboot_server(host: Any, timeout: float = 300) -> float:
+        began = time.monotonic()
+        before = host.check_output(started)
+        host.run("systemctl reboot")
+        while True:
+            # ssh ends with 255 while the server is away
+            answer = host.run(started)
+            if answer.rc == 0 and answer.stdout.strip() not in {"", before}:
+                return time.monotonic() - began
+            assert time.monotonic() < began + timeout, "the server does not come back"
+            time.sleep(2)
+
+    return reboot_server
 
 
 @pytest.fixture(scope="session")
