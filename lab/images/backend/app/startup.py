@@ -14,4 +14,4 @@ def imitate_imports(seconds: float) -> None:
     Raises:
         ValueError: LAB_START_SECONDS is no number.
     """
-    time.sleep(float(os.environ.get("LAB_START_SECONDS", seconds)))
+    time.sleep(float(os.environ.get("LAB_START_SECONDS") or seconds))
