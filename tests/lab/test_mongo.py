@@ -132,6 +132,8 @@ def test_is_a_standalone_server_of_version_8(mongo: Running) -> None:
         with pytest.raises(OperationFailure) as caught, client.start_session() as session, session.start_transaction():
             client.integr8scode.executions.insert_one({}, session=session)
         assert caught.value.code == 20
+        with pytest.raises(OperationFailure, match="only supported on replica sets"):
+            client.integr8scode.executions.watch()
 
 
 def test_an_unacknowledged_write_arrives(mongo: Running) -> None:

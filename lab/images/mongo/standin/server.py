@@ -133,6 +133,8 @@ class Front:
             return error(
                 20, "IllegalOperation", "Transaction numbers are only allowed on a replica set member or mongos"
             )
+        if name == "aggregate" and any("$changeStream" in stage for stage in command.get("pipeline", [])[:1]):
+            return error(40573, "Location40573", "The $changeStream stage is only supported on replica sets")
         return None
 
     async def _forward(self, client: Client, message: wire.Message) -> bytes | None:
