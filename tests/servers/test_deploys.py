@@ -107,7 +107,8 @@ def test_an_installation_made_by_the_guide_is_refused(host: Any, playbook: Any) 
     image = host.check_output("docker ps --format '{{.Image}}' --filter label=com.docker.compose.service=redis")
     host.check_output(
         "docker create --name guide-mongo --label com.docker.compose.project=integr8scode "
-        f"--label com.docker.compose.service=mongo --label com.docker.compose.project.working_dir=/opt/Integr8sCode {image}"
+        "--label com.docker.compose.service=mongo "
+        f"--label com.docker.compose.project.working_dir=/opt/Integr8sCode {image}"
     )
     try:
         before = snapshot(host)
