@@ -193,6 +193,10 @@ class Stack:
         override = changes.pop("override", {"TRACING_SERVICE_NAME": worker})
         if override is not None:
             files[f"/app/config.{worker}.toml"] = toml(override)
+        replaced = self.containers.get(name or worker)
+        if replaced is not None:
+            # one that is killed holds its group's partitions for 45 s
+            replaced.stop(timeout=20)
         script = f"workers/run_{worker.replace('-', '_')}.py"
         return self.application(name or worker, ["python", script], files=files, **changes)
 
@@ -335,5 +339,5 @@ def serving(stack: Stack, container: Container, port: int = 443, path: str = "/a
                 raise
             return False
 
-    until(f"{container.name} answers", 60, ask)
+    until(f"{container.name} answers", 120, ask)
     return Browser(stack, base)
