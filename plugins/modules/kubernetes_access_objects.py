@@ -54,6 +54,7 @@ foreign_bindings:
 """
 
 import contextlib
+import json
 import os
 import traceback
 from typing import Any
@@ -83,7 +84,9 @@ def to_text(value: Any) -> str:
     if value is None:
         return ""
     # sorted: the API gives keys in an order of its own, which would look like a difference
-    return str(yaml.safe_dump(value, default_flow_style=None, width=110)) if yaml else repr(value) + "\n"
+    return (
+        str(yaml.safe_dump(value, default_flow_style=None, width=110)) if yaml else json.dumps(value, indent=2) + "\n"
+    )
 
 
 def diff_of(changes: list[Change]) -> list[dict[str, str]]:
