@@ -67,15 +67,15 @@ def test_secrets_are_for_root_only(host: Any) -> None:
 
 
 def test_token_is_in_its_file_alone(host: Any) -> None:
-    token = host.file("/etc/rancher/k3s/token").content_string.strip()
-    assert len(token) >= 16
-    assert host.run("grep -rlF %s /etc/systemd /etc/rancher/k3s/config.yaml", token).stdout == ""
-    # the pattern comes by standard input: in an argument it would find itself
-    assert host.run("echo %s | grep -lF -f - /proc/[0-9]*/cmdline /proc/[0-9]*/environ", token).stdout == ""
+    """The pattern is read from the token's file: in an argument grep, sudo and the journal would hold it."""
+    pattern = "grep -F -f /etc/rancher/k3s/token"
+    assert len(host.file("/etc/rancher/k3s/token").content_string.strip()) >= 16
+    assert host.check_output(f"{pattern} -c /var/lib/rancher/k3s/server/token") == "1"  # it does find
+    assert host.run(f"{pattern} -rl /etc/systemd /etc/rancher/k3s/config.yaml").stdout == ""
+    assert host.run(f"{pattern} -l /proc/[0-9]*/cmdline /proc/[0-9]*/environ").stdout == ""
     assert (
-        host.run("echo %s > /run/t-token; journalctl --quiet | grep -cF -f /run/t-token", token).stdout.strip() == "0"
+        host.run(f"journalctl --quiet --unit k3s --identifier ansible-k3s_files | {pattern} -c").stdout.strip() == "0"
     )
-    host.check_output("rm /run/t-token")
 
 
 def test_certificate_has_the_name_that_containers_use(host: Any) -> None:
