@@ -140,7 +140,10 @@ def start(settings: Settings) -> str:
         LabError: no root, or dockerd does not come up; with its last lines.
     """
     own = Own.of(settings)
-    install({"dockerd": "docker.io", "iptables": "iptables", "containerd": "containerd"}, "the lab's Docker engine")
+    install(
+        {"dockerd": "docker.io", "iptables": "iptables", "containerd": "containerd", "ip": "iproute2"},
+        "the lab's Docker engine",
+    )
     settings.engine.mkdir(parents=True, exist_ok=True)
     run(as_root(["mkdir", "-p", "-m", "0755", own.runtime]), f"making {own.runtime}")
     group = "" if os.geteuid() == 0 else grp.getgrgid(os.getegid()).gr_name
@@ -202,4 +205,30 @@ def stop(settings: Settings) -> str:
         if time.monotonic() > deadline:
             raise LabError(f"the lab's engine (process {pid}) does not end; look at {Own.of(settings).log}")
         time.sleep(0.2)
+    _clear_remains(settings)
     return "stopped the lab's engine"
+
+
+def _clear_remains(settings: Settings) -> None:
+    """Remove what dockerd leaves behind: mounts below its data, its runtime folder, and its bridge.
+
+    The bridge only where no other engine runs, which would use the same one. Its packet filter chains stay: other
+    programs may have put rules into them.
+    """
+    own = Own.of(settings)
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in sorted(mounts, reverse=True):
+        if Path(mount).is_relative_to(own.data) or Path(mount).is_relative_to(own.runtime):
+            run(as_root(["umount", mount]), f"unmounting {mount}")
+    run(as_root(["rm", "-rf", "--one-file-system", own.runtime]), f"removing {own.runtime}")
+    others = [path for path in Path("/proc").glob("[0-9]*/comm") if _text(path).strip() == "dockerd"]
+    if not others and Path("/sys/class/net/docker0").exists():
+        run(as_root(["ip", "link", "delete", "docker0"]), "removing docker0")
+
+
+def _text(path: Path) -> str:
+    """A file's text; empty if it went away meanwhile."""
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""

@@ -5,16 +5,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import docker
 from docker.errors import APIError, ContainerError
 
+from lab.settings import LabError
+
 IMAGE = "integr8scode-lab/server:13"
 
-DROPPED = ("SYS_TIME", "SYS_MODULE", "WAKE_ALARM")
-"""The clock and the kernel belong to the whole machine: no lab server may touch them."""
+FORBIDDEN = {"SYS_MODULE": 16, "SYS_TIME": 25, "WAKE_ALARM": 35}
+"""Capabilities that no lab server may have, with their numbers (capabilities(7)): the clock and the kernel belong to
+the whole machine."""
+
+SYS_RESOURCE = "SYS_RESOURCE"
+
+_OPTIONS = ["seccomp=unconfined", "apparmor=unconfined"]
 
 
 @dataclass(frozen=True)
@@ -23,26 +31,63 @@ class Host:
 
     Attributes:
         cgroup_version: 1 or 2.
-        has_sys_resource: whether containers can get CAP_SYS_RESOURCE (some sandboxes lack it themselves).
+        dropped: capabilities to take from a server that otherwise has all.
     """
 
     cgroup_version: int
-    has_sys_resource: bool
+    dropped: tuple[str, ...]
+
+
+def _bounding_set(client: docker.DockerClient, image: str, dropped: list[str]) -> int:
+    """The capabilities that a container with these options really has, as a bit mask."""
+    output = client.containers.run(
+        image,
+        ["cat", "/proc/self/status"],
+        remove=True,
+        cap_add=["ALL"],
+        cap_drop=dropped,
+        security_opt=_OPTIONS,
+        network_mode="none",
+    )
+    found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", output.decode(), re.MULTILINE)
+    return int(found[1], 16) if found else -1
 
 
 def inspect_host(client: docker.DockerClient, image: str) -> Host:
-    """Ask the engine, and try the capability with a container that does nothing.
+    """Find out by trying what to take from a server.
+
+    An engine refuses to drop a capability that its machine lacks itself (newer ones do), or fails to start a container
+    with all of them unless the lacking one is dropped (older ones do), so asking the kernel would not be enough.
 
     Args:
         client: the engine.
-        image: any Linux image that is there.
+        image: any Linux image that is there and has ``cat``.
+
+    Raises:
+        LabError: no container can be started so, or it could change the machine's clock or kernel.
     """
     version = 2 if str(client.info().get("CgroupVersion", "1")) == "2" else 1
-    try:
-        client.containers.run(image, ["true"], remove=True, cap_add=["SYS_RESOURCE"], network_mode="none")
-    except (APIError, ContainerError):
-        return Host(version, False)
-    return Host(version, True)
+    dropped = []
+    for capability in FORBIDDEN:
+        try:
+            client.containers.create(image, ["true"], cap_drop=[capability], network_mode="none").remove()
+        except APIError as error:
+            if "invalid CapDrop" not in str(error.explanation):
+                raise
+            continue
+        dropped.append(capability)
+    problem = ""
+    for attempt in (dropped, [*dropped, SYS_RESOURCE]):
+        try:
+            mask = _bounding_set(client, image, attempt)
+        except (APIError, ContainerError) as error:
+            problem = str(error)
+            continue
+        held = [name for name, number in FORBIDDEN.items() if mask >> number & 1]
+        if held:
+            raise LabError(f"this Docker engine gives containers {', '.join(held)} although the lab drops them")
+        return Host(version, tuple(attempt))
+    raise LabError(f"this Docker engine starts no container that could be a server: {problem}")
 
 
 def container_options(host: Host) -> dict[str, Any]:
@@ -52,13 +97,12 @@ def container_options(host: Host) -> dict[str, Any]:
     gave v1 up). With cgroup v2 it has a namespace of its own, which ``lab-init`` makes writable.
     """
     legacy = host.cgroup_version == 1
-    dropped = [*DROPPED, *([] if host.has_sys_resource else ["SYS_RESOURCE"])]
     command = ["systemd.unified_cgroup_hierarchy=0", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]
     return {
         "command": command if legacy else [],
         "capabilities": ["ALL"],
-        "cap_drop": dropped,
-        "security_opts": ["seccomp=unconfined", "apparmor=unconfined"],
+        "cap_drop": list(host.dropped),
+        "security_opts": _OPTIONS,
         "cgroupns_mode": "host" if legacy else "private",
         "tmpfs": ["/run", "/run/lock"],
         "volumes": ["/sys/fs/cgroup:/sys/fs/cgroup:rw"] if legacy else [],
