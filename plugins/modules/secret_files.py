@@ -8,21 +8,17 @@ module: secret_files
 short_description: Writes secrets as files and the compose file that mounts them
 description:
   - Writes all secret files of the stack in one execution. Each lies in a folder of its own, named by a keyed hash of
-  its
-    content, so a new content has a new path and exactly the services that read it are recreated.
+    its content, so a new content has a new path and exactly the services that read it are recreated.
   - C(current.yaml) in the same directory is a compose file that mounts each file, read-only, into the services that
-  read
-    it. It is replaced last and at once. An interrupted run leaves the old one, whose files are still there.
+    read it. It is replaced last and at once. An interrupted run leaves the old one, whose files are still there.
   - The hash is keyed (HMAC-SHA256, a random key in C(.key), made once), since a folder named by a plain hash would
-  let anyone
-    who can list it test guesses.
+    let anyone who can list it test guesses.
   - Contents appear in no result, no diff and no system log of the server, with C(no_log) on the task or without.
 options:
   directory:
     description:
       - Where the files lie. Made as needed, open to root alone (0700). A container reads its file nevertheless, since
-      a bind mount of a
-        single file does not pass through the folders above it.
+        a bind mount of a single file does not pass through the folders above it.
     type: path
     required: true
   files:
@@ -48,7 +44,7 @@ options:
         type: int
         default: 0
       mode:
-        description: Permissions, octal. Permissions for others are refused.
+        description: Permissions in octal digits; those for others are refused.
         type: str
         default: "0400"
       services:
@@ -68,8 +64,7 @@ options:
   prune:
     description:
       - Whether to remove folders that C(current.yaml) no longer names. A container that still mounts one could not be
-      started again, so
-        remove them only after the containers were recreated.
+        started again, so remove them only after the containers were recreated.
     type: bool
     default: false
 attributes:
@@ -99,8 +94,10 @@ changed_files:
   type: list
   returned: always
 services:
-  description: Services that mount something else than before, or a file whose content was put right. They must be
-  recreated. type: list returned: always
+  description:
+    - Services that mount something else than before, or a file whose content was put right. They must be recreated.
+  type: list
+  returned: always
 paths:
   description: Path of each file by its name.
   type: dict

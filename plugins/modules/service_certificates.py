@@ -8,17 +8,14 @@ module: service_certificates
 short_description: Keeps a private certificate authority and the certificates that it signs
 description:
   - Makes and renews, in one execution on the server, a private authority and all certificates of the stack (P-256).
-  Each certificate
-    lies with its key in a directory of its own as C(server.crt) and C(server.key), with C(ca.crt) beside them on
-    demand, since programs that load certificates again while they run need their directory mounted.
+    Each certificate lies with its key in a directory of its own as C(server.crt) and C(server.key), with C(ca.crt)
+    beside them on demand, since programs that load certificates again while they run need their directory mounted.
   - A certificate is made anew, with a new key, when it is missing or not readable, when key, names or issuer do not
-  fit, and when
-    less than O(renew_fraction) of its life is left.
+    fit, and when less than O(renew_fraction) of its life is left.
   - The authority is made when both of its files are missing. A broken or expired one is an error and never replaced,
-  since
-    clients were told to trust it. If only its certificate is lost, it is made again for the same key.
+    since clients were told to trust it. If only its certificate is lost, it is made again for the same key.
   - Files are replaced at once, the key before its certificate, so an interrupted run leaves a pair that the next run
-  recognises.
+    recognises.
   - Needs C(python3-cryptography) on the server, 3.4 or newer.
 options:
   ca:
@@ -97,22 +94,21 @@ options:
       with_ca:
         description:
           - Whether C(ca.crt), which a client has to trust, is kept beside the certificate. With a provided
-          certificate it is the root at the
-            end of that chain, and absent when the chain has none.
+            certificate it is the root at the end of that chain, and absent when the chain has none.
         type: bool
         default: false
       provided_certificate:
         description:
           - Certificate in PEM form, followed by its intermediates, to use in place of one of the authority's.
-          Validity, order, key
-            and names are checked before anything changes.
+            Validity, order, key and names are checked before anything changes.
         type: str
       provided_key:
         description: Its private key in PEM form, not encrypted.
         type: str
   renew_fraction:
-    description: Part of a certificate's life; with less than that left it is renewed. For a provided one there is a
-    warning. type: float default: 0.333
+    description: Part of a certificate's life; with less left it is renewed. For a provided one there is a warning.
+    type: float
+    default: 0.333
 attributes:
   check_mode:
     support: full
@@ -144,8 +140,7 @@ changed_certificates:
 certificates:
   description:
     - For each certificate C(name), C(reasons) (why it was made or written, empty when it was good), C(not_after) (ISO
-    8601), C(provided), and
-      C(fingerprint) (SHA-256, hex; empty for one that check mode only predicts).
+      8601), C(provided), and C(fingerprint) (SHA-256, hex; empty for one that check mode only predicts).
   type: list
   elements: dict
   returned: always
