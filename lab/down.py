@@ -75,7 +75,8 @@ def down(settings: Settings, keep_engine: bool = False) -> None:
         except LabError as error:
             raise LabError(f"{error}\nThe lab is in that engine: start it, or unset DOCKER_HOST.") from None
         own = engine.Own.of(settings)
-        if not url and own.data.is_dir():
+        emptied = settings.engine / "emptied"
+        if not url and own.data.is_dir() and not emptied.exists():
             # after a restart of the machine its containers are still there, and would come back with the engine
             url = engine.start(settings)
         if url:
@@ -88,6 +89,8 @@ def down(settings: Settings, keep_engine: bool = False) -> None:
             _remove_tree(left)
         if not keep_engine:
             print(engine.stop(settings))
+        if url == own.url and not engine.own_pid(settings):
+            emptied.touch()
     (settings.home / "lock").unlink(missing_ok=True)
     print(f"kept for the next lab: {settings.cache} (`make lab-clean` removes it)")
 

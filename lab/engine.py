@@ -140,11 +140,11 @@ def start(settings: Settings) -> str:
         LabError: no root, or dockerd does not come up; with its last lines.
     """
     own = Own.of(settings)
-    install(
-        {"dockerd": "docker.io", "iptables": "iptables", "containerd": "containerd", "ip": "iproute2"},
-        "the lab's Docker engine",
-    )
+    packages = {"dockerd": "docker.io", "containerd": "containerd", "iptables": "iptables", "ip": "iproute2"}
+    install(packages, "the lab's Docker engine")
     settings.engine.mkdir(parents=True, exist_ok=True)
+    # what `down` leaves as a note that there is nothing more to remove in it
+    (settings.engine / "emptied").unlink(missing_ok=True)
     run(as_root(["mkdir", "-p", "-m", "0755", own.runtime]), f"making {own.runtime}")
     group = "" if os.geteuid() == 0 else grp.getgrgid(os.getegid()).gr_name
     env = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}

@@ -25,7 +25,7 @@ class Engine:
     def info(self) -> dict[str, Any]:
         return {"CgroupVersion": self.version}
 
-    def create(self, image: str, command: list[str], *, cap_drop: list[str], network_mode: str) -> Engine:
+    def create(self, *_: object, cap_drop: list[str], **__: object) -> Engine:
         if self.newer and self.lacks & set(cap_drop):
             raise APIError("400", explanation=f'invalid CapDrop: capability not supported: "CAP_{cap_drop[0]}"')
         return self
@@ -33,7 +33,7 @@ class Engine:
     def remove(self) -> None:
         """Remove what `create` made."""
 
-    def run(self, image: str, command: list[str], *, cap_add: list[str], cap_drop: list[str], **_: Any) -> bytes:
+    def run(self, *_: object, cap_add: list[str], cap_drop: list[str], **__: object) -> bytes:
         assert cap_add == ["ALL"]
         if not self.newer and self.lacks - set(cap_drop):
             raise APIError("500", explanation="unable to apply caps: operation not permitted")
