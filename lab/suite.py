@@ -25,6 +25,9 @@ PART_MINUTES = 40
 LANE_MEMORY_MB = 7000
 """Memory that must be free before two Molecule scenarios run side by side; one with the whole stack takes 4 GB."""
 
+FAILURE_LINES = 60
+"""How much of the output of what failed is shown; all of it is in the log."""
+
 SLOWEST = ("site",)
 """Scenarios to begin with: what runs longest starts first."""
 
@@ -222,7 +225,14 @@ class Suite:
         self.say(f"{name}: started")
         began = time.monotonic()
         # linters do not depend on each other: each of them is heard
-        outcomes = [_run(command, environment, log) for command in part.commands]
+        outcomes = []
+        failures = []
+        for command in part.commands:
+            before = log.stat().st_size
+            outcomes.append(_run(command, environment, log))
+            if not outcomes[-1]:
+                output = log.read_bytes()[before:].decode("utf-8", "replace")
+                failures.append(tail(output, FAILURE_LINES // len(part.commands) + 10))
         counts = Counts(*([outcomes.count(True), outcomes.count(False)] if part.own else [0, 0]))
         try:
             counts += read_junit(folder.rglob("junit*.xml"))
@@ -239,7 +249,8 @@ class Suite:
         took = time.monotonic() - began
         self.say(f"{name}: {counts} ({took:.0f} s)")
         if counts.failed:
-            self.say(f"{tail(log.read_text('utf-8', 'replace'), 60)}\n  all of it: {log}")
+            shown = failures or [tail(log.read_text("utf-8", "replace"), FAILURE_LINES)]
+            self.say("\n    …\n".join([*shown, f"  all of it: {log}"]))
 
     def lanes(self, wanted: list[str]) -> list[list[str]]:
         """Two queues of about the same length where the machine can carry two, else one."""
