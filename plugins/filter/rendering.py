@@ -1,8 +1,7 @@
 """Filters that write values into the formats that the stack reads, each by that format's own rules.
 
-A password may hold any printable character. So nothing is put between quotes by a template: TOML is written by
-tomli_w, the MongoDB URL is percent-encoded by urllib, and `.env` follows Compose's parser (compose-go's
-`dotenv/parser.go`, 2.0 to 2.16: its behaviour, quirks included, is what the unit tests parse back with).
+A password may hold any printable character. So nothing is put between quotes by a template: TOML is written by tomli_w,
+and the MongoDB URL is percent-encoded by urllib.
 """
 
 from __future__ import annotations
@@ -17,10 +16,6 @@ from urllib.parse import quote
 import tomli_w
 from ansible.errors import AnsibleFilterError
 
-ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-ENV_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]+\Z")
-# an odd number of backslashes before a quote or at the end: Compose's single quotes cannot hold it
-ODD_BACKSLASHES = re.compile(r"(?<!\\)(?:\\\\)*\\(?='|\Z)")
 MONGODB_HOST = re.compile(r"[A-Za-z0-9.\-]+(?::[0-9]{1,5})?\Z")
 # MongoDB's rule for names of databases (manual, "Naming Restrictions"), for servers on Unix and Windows alike
 MONGODB_DATABASE = re.compile(r"[^/\\. \"$*<>:|?\x00]{1,63}\Z")
@@ -101,50 +96,6 @@ def integr8scode_mongodb_url(user: str, password: str, host: str, database: str)
     return f"mongodb://{credentials}@{host}/{quote(database, safe='')}?authSource=admin"
 
 
-def _env_value(value: str) -> str:
-    if not value or ENV_PLAIN.match(value):
-        return value
-    if not ODD_BACKSLASHES.search(value):
-        # Compose takes everything between single quotes as it is, a backslash too, except for \'
-        return "'" + value.replace("'", "\\'") + "'"
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$") + '"'
-
-
-def dotenv(data: Mapping[str, Any]) -> str:
-    r"""The text of a `.env` file that Compose reads back as exactly `data`, in the order given.
-
-    Values are text, numbers or booleans (`true`, `false`). Plain values stay unquoted; others go into single quotes,
-    in which Compose interpolates nothing; those with an odd number of backslashes before a quote or at the end, which
-    single quotes cannot hold, into double quotes with `\\`, `\"` and `$$`. Raises AnsibleFilterError for a name that
-    Compose would not take and for values with a line break or NUL: neither has a place in a variable of this project.
-    """
-    if not isinstance(data, Mapping):
-        raise AnsibleFilterError(f"dotenv needs a dictionary, not a {type(data).__name__}.")
-    lines = []
-    for name, value in data.items():
-        if not isinstance(name, str) or not ENV_NAME.match(name):
-            raise AnsibleFilterError(
-                f"{name!r} is not a name for a variable. Use letters, digits and _, no digit first."
-            )
-        if isinstance(value, bool):
-            text = "true" if value else "false"
-        elif isinstance(value, str | int | float):
-            text = _encodable(str(value), name)
-        else:
-            raise AnsibleFilterError(f"{name} is a {type(value).__name__}. A .env file holds text and numbers only.")
-        if re.search(r"[\x00\r\n]", text):
-            raise AnsibleFilterError(f"{name} holds a line break or a NUL character. Remove it.")
-        lines.append(f"{name}={_env_value(text)}\n")
-    return "".join(lines)
-
-
-def compose_escape(value: str) -> str:
-    """`value` for a place in a compose file, where Compose would interpolate `$`: each `$` becomes `$$`."""
-    if not isinstance(value, str):
-        raise AnsibleFilterError(f"compose_escape needs text, not a {type(value).__name__}.")
-    return value.replace("$", "$$")
-
-
 class FilterModule:
     """Ansible's entry point."""
 
@@ -153,6 +104,4 @@ class FilterModule:
         return {
             "integr8scode_toml": integr8scode_toml,
             "integr8scode_mongodb_url": integr8scode_mongodb_url,
-            "dotenv": dotenv,
-            "compose_escape": compose_escape,
         }

@@ -169,7 +169,7 @@ class Images:
                 decode=True,
             ):
                 if "error" in event:
-                    raise ImageError(explain(reference, RuntimeError(event["error"]), None))
+                    raise self._failure(reference, RuntimeError(event["error"]))
         except (docker_errors.APIError, OSError) as error:
             raise self._failure(reference, error) from error
 

@@ -109,12 +109,13 @@ files:
 import hashlib
 import json
 import os
-import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.atomic_files import Access, write_file
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.compose_dotenv import dotenv
 
 HASH_DIGITS = 12
 
@@ -122,17 +123,6 @@ HASH_DIGITS = 12
 def digest_of(*parts: str) -> str:
     """Return a short hash of texts; which part a character belongs to matters."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:HASH_DIGITS]
-
-
-def dotenv_line(name: str, value: object) -> str:
-    """Return one line of Compose's .env, the value taken literally.
-
-    :raises ValueError: a value that single quotes cannot hold.
-    """
-    text = str(value)
-    if "'" in text or "\n" in text:
-        raise ValueError(f"{name}: a variable of the compose file may hold neither a quote nor a line break")
-    return f"{name}='{text}'\n"
 
 
 class Bundle:
@@ -174,7 +164,7 @@ class Bundle:
             **{self.files[entry["name"]]: entry["content"] for entry in self.parameters["files"]},
             self.path / "docker-compose.yaml": self.parameters["compose"],
             self.path / "digests.yaml": json.dumps(digests, indent=2, sort_keys=True) + "\n",
-            self.path / ".env": "".join(dotenv_line(name, value) for name, value in settings.items()),
+            self.path / ".env": dotenv(settings),
         }
 
     def record(self, now: datetime) -> dict[str, Any]:
@@ -207,23 +197,9 @@ class Bundle:
         self.path.mkdir(mode=0o750, exist_ok=True)
         for path, text in self.contents().items():
             path.parent.mkdir(mode=0o755, exist_ok=True)
-            write_atomically(path, text, 0o644)
-        write_atomically(self.path / "release.json", json.dumps(self.record(now), indent=2) + "\n", 0o640)
-
-
-def write_atomically(path: Path, text: str, mode: int) -> None:
-    """Write a file so that it is either not there or whole."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(stream.fileno(), mode)
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+            write_file(path, text.encode(), Access(os.getuid(), os.getgid(), 0o644))
+        record = json.dumps(self.record(now), indent=2) + "\n"
+        write_file(self.path / "release.json", record.encode(), Access(os.getuid(), os.getgid(), 0o640))
 
 
 def running_texts(base: Path) -> dict[str, str]:
@@ -283,7 +259,7 @@ def main() -> None:
         diff = differences(bundle) if changed else []
         if changed and not module.check_mode:
             bundle.write(datetime.now(timezone.utc))
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         module.fail_json(msg=f"release {bundle.id} cannot be written: {error}")
     module.exit_json(
         changed=changed,

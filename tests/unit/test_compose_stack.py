@@ -56,3 +56,10 @@ def test_every_worker_of_the_stack_has_its_configuration(project_root: Path) -> 
         assert any(f"${{{entry['variable']}:-" in mount and f":/app/{entry['name']}:" in mount for mount in mounts)
         assert stack[worker]["command"] == ["python", f"workers/run_{worker.replace('-', '_')}.py"]
     assert set(compose_stack.trial_mounts({"config.toml": "/a", "config.x.toml": "/b"})) == {"/b:/app/config.x.toml:ro"}
+
+
+def test_a_secret_is_mounted_into_each_of_its_readers() -> None:
+    assert compose_stack.secret_mounts(["backend", "user-seed"], "/app/secrets.toml") == [
+        {"service": "backend", "target": "/app/secrets.toml"},
+        {"service": "user-seed", "target": "/app/secrets.toml"},
+    ]
