@@ -31,7 +31,8 @@ def dotenv(data: Mapping[str, Any]) -> str:
     Values are text, numbers or booleans (`true`, `false`). Plain values stay unquoted; others go into single quotes,
     in which Compose interpolates nothing; those with an odd number of backslashes before a quote or at the end, which
     single quotes cannot hold, into double quotes with `\\`, `\"` and `$$`. Raises ValueError for a name that
-    Compose would not take and for values with a line break or NUL: neither has a place in a variable of this project; TypeError for values of other types.
+    Compose would not take and for values with a line break or NUL: neither has a place in a variable of this project;
+    TypeError for values of other types.
     """
     lines = []
     for name, value in data.items():
