@@ -18,11 +18,17 @@ options:
     required: true
     suboptions:
       path: {type: path, required: true, description: Where.}
-      content: {type: str, description: What.}
-      secret_content: {type: str, description: "What, for a secret: kept out of logs and diffs."}
+      content: {type: str, required: true, description: What; no secret.}
       mode: {type: str, required: true, description: "Octal, as in '0600'; owner and group are root."}
       role: {type: str, default: restart, choices: [restart, modules, sysctl],
              description: What makes it count}
+  token:
+    description:
+      - The cluster's token, written for root alone and kept out of logs and diffs. It is no entry of O(files), since
+        Ansible does not recognise a secret inside a list when it logs a module's call.
+    type: str
+    required: true
+  token_path: {type: path, default: /etc/rancher/k3s/token, description: Where the token goes.}
   apply_kernel: {type: bool, required: true, description: Whether modules are loaded and settings applied, too.}
 author: integr8scode-ansible
 """
@@ -31,6 +37,7 @@ EXAMPLES = r"""
 - name: Write k3s' configuration
   k3s_files:
     apply_kernel: true
+    token: "{{ k3s_token }}"
     files:
       - {path: /etc/rancher/k3s/config.yaml, mode: "0600", content: "disable: [traefik]\n"}
 """
@@ -140,19 +147,20 @@ def make_diff(path: str, old: tuple[str | None, int], new: tuple[str, int], *, s
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work; what it returns to Ansible."""
     written, kernel, diff = [], [], []
-    for entry in module.params["files"]:
-        path, mode, secret = entry["path"], int(entry["mode"], 8), entry["secret_content"] is not None
-        text = entry["secret_content"] if secret else entry["content"]
+    parameters = module.params
+    token = {"path": parameters["token_path"], "mode": "0600", "role": "restart", "content": parameters["token"] + "\n"}
+    for entry in [*parameters["files"], token]:
+        path, mode, text = entry["path"], int(entry["mode"], 8), entry["content"]
         old, old_mode, owner = state(path)
         if (old, old_mode, owner) != (text, mode, (0, 0)):
             written.append(path)
-            diff.append(make_diff(path, (old, old_mode), (text, mode), secret=secret))
+            diff.append(make_diff(path, (old, old_mode), (text, mode), secret=entry is token))
             if not module.check_mode:
                 if entry["role"] == "restart":
                     with open(PENDING, "w", encoding="utf-8"):
                         pass
                 write(path, text, mode)
-        if module.params["apply_kernel"]:
+        if parameters["apply_kernel"]:
             kernel += apply_kernel(module, entry)
     return {"changed": bool(written or kernel), "written": written, "kernel": kernel, "diff": diff}
 
@@ -161,22 +169,15 @@ def main() -> None:
     """Entry point of the module."""
     entry = {
         "path": {"type": "path", "required": True},
-        "content": {"type": "str"},
-        "secret_content": {"type": "str", "no_log": True},
+        "content": {"type": "str", "required": True},
         "mode": {"type": "str", "required": True},
         "role": {"type": "str", "default": "restart", "choices": ["restart", "modules", "sysctl"]},
     }
-    one = [("content", "secret_content")]
     module = AnsibleModule(
         argument_spec={
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "options": entry,
-                "required": True,
-                "required_one_of": one,
-                "mutually_exclusive": one,
-            },
+            "files": {"type": "list", "elements": "dict", "options": entry, "required": True},
+            "token": {"type": "str", "required": True, "no_log": True},
+            "token_path": {"type": "path", "default": "/etc/rancher/k3s/token", "no_log": False},
             "apply_kernel": {"type": "bool", "required": True},
         },
         supports_check_mode=True,

@@ -338,8 +338,14 @@ def pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_files_are_written_once(tmp_path: Path, pending: Path, run_module: Any) -> None:
     path = tmp_path / "rancher" / "config.yaml"
-    args = {"apply_kernel": False, "files": [{"path": str(path), "content": "a: 1\n", "mode": "0600"}]}
-    assert run_module("k3s_files", args, check=True)["written"] == [str(path)]
+    token = tmp_path / "rancher" / "token"
+    args = {
+        "apply_kernel": False,
+        "files": [{"path": str(path), "content": "a: 1\n", "mode": "0600"}],
+        "token": TOKEN,
+        "token_path": str(token),
+    }
+    assert run_module("k3s_files", args, check=True)["written"] == [str(path), str(token)]
     assert not path.exists()
     assert not pending.exists()
     assert run_module("k3s_files", args)["changed"]
@@ -354,22 +360,28 @@ def test_files_are_written_once(tmp_path: Path, pending: Path, run_module: Any) 
 
 
 def test_files_for_the_kernel_need_no_restart(tmp_path: Path, pending: Path, run_module: Any) -> None:
+    token = tmp_path / "token"
+    args = {"apply_kernel": False, "files": [], "token": TOKEN, "token_path": str(token)}
+    run_module("k3s_files", args)
+    pending.unlink()
     entry = {"path": str(tmp_path / "k3s.conf"), "content": "x.y = 1\n", "mode": "0644", "role": "sysctl"}
-    assert run_module("k3s_files", {"apply_kernel": False, "files": [entry]})["kernel"] == []
+    result = run_module("k3s_files", {**args, "files": [entry]})
+    assert (result["written"], result["kernel"]) == ([entry["path"]], [])
     assert not pending.exists()
 
 
-def test_secrets_stay_out_of_the_diff(tmp_path: Path, pending: Path, run_module: Any) -> None:
+def test_token_stays_out_of_the_diff(tmp_path: Path, pending: Path, run_module: Any) -> None:
     path = tmp_path / "token"
-    entry = {"path": str(path), "secret_content": TOKEN, "mode": "0600"}
-    result = run_module("k3s_files", {"apply_kernel": False, "files": [entry]}, diff=True)
-    assert path.read_text() == TOKEN
+    args = {"apply_kernel": False, "files": [], "token": TOKEN, "token_path": str(path)}
+    result = run_module("k3s_files", args, diff=True)
+    assert path.read_text() == TOKEN + "\n"
+    assert path.stat().st_mode & 0o777 == 0o600
     assert result["diff"][0]["after"] == "(another secret)\n"
     path.write_text("older")
-    again = run_module("k3s_files", {"apply_kernel": False, "files": [entry]}, diff=True, check=True)
+    again = run_module("k3s_files", args, diff=True, check=True)
     assert again["diff"][0]["before"] == "(a secret)\n"
     assert "older" not in str(again)
-    assert TOKEN not in str([result["diff"], again["diff"]])
+    assert TOKEN not in str([result, again])
 
 
 def test_settings_that_differ() -> None:
@@ -528,3 +540,76 @@ def test_time_is_up(clocked: Any) -> None:
     clocked(Clock([(0, unit("a", 0))], ready_at=9999))
     with pytest.raises(common.K3sError, match=r"not up and stable \(60 s\) after 300 s: not Ready"):
         ready_module.wait(FakeModule(), unit("", 0, "inactive"), "start")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """A server for k3s_preflight: the texts of its files by path."""
+    preflight = importlib.import_module("ansible.modules.k3s_preflight")
+    texts = {
+        "/proc/net/fib_trie": FIB,
+        "/proc/net/route": HEAD + DEFAULT,
+    }
+    monkeypatch.setattr(preflight, "read", lambda path: texts.get(path, ""))
+    for name in ("BINARY", "CONFIG_FOLDER", "DATA_FOLDER"):
+        monkeypatch.setattr(preflight, name, str(tmp_path / name))
+    return texts
+
+
+PREFLIGHT = {"version": "v1.34.4+k3s1", "token": TOKEN}
+
+
+def test_preflight_of_a_bare_server(server: dict[str, str], run_module: Any) -> None:
+    result = run_module("k3s_preflight", PREFLIGHT)
+    assert result["changed"] is False
+    assert result["installed_version"] == ""
+    assert result["architecture"] in {"amd64", "arm64"}
+
+
+@pytest.mark.parametrize(
+    ("installed", "message"),
+    [
+        ("echo k3s version v1.35.1+k3s1", "k3s cannot go back"),
+        ("echo k3s version v1.32.1+k3s1", "more than one minor version"),
+        ("exit 3", None),
+    ],
+)
+def test_preflight_of_a_server_with_a_binary(
+    server: dict[str, str], run_module: Any, tmp_path: Path, installed: str, message: str | None
+) -> None:
+    binary = tmp_path / "BINARY"
+    binary.write_text(f"#!/bin/sh\n{installed}\n")
+    binary.chmod(0o755)
+    result = run_module("k3s_preflight", PREFLIGHT)
+    assert bool(result.get("failed")) is (message is not None)
+    assert (message or "") in result.get("msg", "")
+
+
+def test_preflight_does_not_guess_the_version_of_a_datastore(
+    server: dict[str, str], run_module: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "BINARY").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "BINARY").chmod(0o755)
+    (tmp_path / "DATA_FOLDER/server/db").mkdir(parents=True)
+    assert "what version it has cannot be told" in run_module("k3s_preflight", PREFLIGHT)["msg"]
+
+
+def test_preflight_reads_drop_ins(server: dict[str, str], run_module: Any, tmp_path: Path) -> None:
+    drop_in = tmp_path / "CONFIG_FOLDER/config.yaml.d/9.yaml"
+    drop_in.parent.mkdir(parents=True)
+    drop_in.touch()
+    server[str(drop_in)] = "bind-address: 10.213.0.13\n"
+    assert "9.yaml sets bind-address 10.213.0.13" in run_module("k3s_preflight", PREFLIGHT)["msg"]
+
+
+def test_preflight_ties_the_token_to_a_datastore_only(server: dict[str, str], run_module: Any, tmp_path: Path) -> None:
+    server[str(tmp_path / "DATA_FOLDER/server/token")] = f"K10{'a' * 64}::server:another-token-0123"
+    assert not run_module("k3s_preflight", PREFLIGHT).get("failed")
+    (tmp_path / "DATA_FOLDER/server/db").mkdir(parents=True)
+    assert "made with another token" in run_module("k3s_preflight", PREFLIGHT)["msg"]
+
+
+def test_preflight_needs_an_address(server: dict[str, str], run_module: Any) -> None:
+    server["/proc/net/route"] = HEAD
+    assert "has no default route" in run_module("k3s_preflight", PREFLIGHT)["msg"]
+    assert not run_module("k3s_preflight", {**PREFLIGHT, "node_ip": "10.213.0.13"}).get("failed")
