@@ -38,12 +38,16 @@ Mounts = dict[str, dict[str, str]]  # service -> target -> source
 
 @dataclass(frozen=True)
 class SecretFile:
-    """One secret file as it should be. `services` are pairs of service and target."""
+    """One secret file as it should be.
+
+    `services` are pairs of service and target; `fixed` says why its content may not change once it is mounted, if so.
+    """
 
     name: str
     content: bytes
     access: Access
     services: tuple[tuple[str, str], ...]
+    fixed: str = ""
 
     def folder(self, key: bytes | None) -> str:
         """The name of its folder; `unknown` without a key."""
@@ -80,7 +84,7 @@ def wanted_files(entries: list[dict[str, Any]]) -> list[SecretFile]:
             content = entry["content"].encode()
         except UnicodeEncodeError:
             raise ValueError(f"{name}: its content is not valid Unicode text. Store its source as UTF-8.") from None
-        files.append(SecretFile(name, content, Access(entry["owner"], entry["group"], mode), services))
+        files.append(SecretFile(name, content, Access(entry["owner"], entry["group"], mode), services, entry["fixed"]))
     return files
 
 
@@ -174,6 +178,11 @@ class Store:
         in_order = Access.of(path) == file.access and Access.of(path.parent) == self.root
         return "present" if in_order else "access"
 
+    def moved(self, file: SecretFile) -> bool:
+        """Whether a service reads another content of `file` until now."""
+        sources = {self.old_mounts.get(service, {}).get(target) for service, target in file.services}
+        return bool(sources - {None, str(self.path(file))})
+
     def unused(self) -> list[str]:
         """Folders of contents that are not wanted any more."""
         if not self.directory.is_dir():
@@ -220,10 +229,7 @@ class Store:
 def changed_files(store: Store, states: dict[str, str]) -> list[str]:
     """Files that are written, or mounted from another path: an earlier content that comes back is still there."""
     changed = {name for name, state in states.items() if state != "present"}
-    for file in store.files:
-        sources = {store.old_mounts.get(service, {}).get(target) for service, target in file.services}
-        if sources - {None, str(store.path(file))}:
-            changed.add(file.name)
+    changed.update(file.name for file in store.files if store.moved(file))
     return sorted(changed)
 
 

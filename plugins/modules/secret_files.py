@@ -47,6 +47,12 @@ options:
         description: Permissions in octal digits; those for others are refused.
         type: str
         default: "0400"
+      fixed:
+        description:
+          - Why the content may not change once it is mounted, and the cure. A changed content is then refused with this
+            text, before anything is written. Empty for a content that may change.
+        type: str
+        default: ""
       services:
         description: Where the file is mounted.
         type: list
@@ -133,6 +139,9 @@ from ansible.module_utils.secret_files import (
 def run(module: AnsibleModule, files: list[SecretFile]) -> dict[str, Any]:
     """Does the module's work and returns its result. Raises OSError and ValueError with their cure."""
     store = Store(Path(module.params["directory"]), files)
+    for file in files:
+        if file.fixed and store.moved(file):
+            raise ValueError(f"{file.name} has another content than until now. {file.fixed}")
     states = {file.name: store.state(file) for file in files}
     files_to_change = changed_files(store, states)
     services = changed_services(store, states)
@@ -169,6 +178,7 @@ def main() -> None:
         "owner": {"type": "int", "default": 0},
         "group": {"type": "int", "default": 0},
         "mode": {"type": "str", "default": "0400"},
+        "fixed": {"type": "str", "default": ""},
         "services": {"type": "list", "elements": "dict", "default": [], "options": mount},
     }
     module = AnsibleModule(
@@ -181,13 +191,24 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if not HAS_YAML:
-        module.fail_json(msg=missing_required_lib("PyYAML") + " On Debian and Ubuntu: apt-get install python3-yaml")
     entries = module.params["files"]
     # No content is ever returned, so nothing needs masking; masking would replace a short secret such as a user name
     # `root` inside the paths that are returned.
     module.params["files"] = [{**entry, "content": MASK} for entry in entries]
     module.no_log_values.clear()
+    directory = Path(module.params["directory"])
+    if not HAS_YAML:
+        if module.check_mode and not directory.exists():
+            # a fresh server: an earlier task of the real run brings the library
+            module.exit_json(
+                changed=True,
+                changed_files=[entry["name"] for entry in entries],
+                services=sorted({mount["service"] for entry in entries for mount in entry["services"]}),
+                paths={entry["name"]: str(directory / "unknown" / entry["name"]) for entry in entries},
+                override=str(directory / "current.yaml"),
+                unused=[],
+            )
+        module.fail_json(msg=missing_required_lib("PyYAML") + " On Debian and Ubuntu: apt-get install python3-yaml")
     try:
         result = run(module, wanted_files(entries))
     except (OSError, ValueError) as error:

@@ -299,16 +299,20 @@ def argument_spec() -> dict[str, Any]:
 def main() -> None:
     """Ansible's entry point."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
-    if not tools.HAS_CRYPTOGRAPHY:
-        module.fail_json(
-            msg=missing_required_lib("cryptography") + " On Debian and Ubuntu: apt-get install python3-cryptography"
-        )
     entries = module.params["certificates"]
     # Keys are never returned. So nothing needs masking, which would replace names and paths in the results.
     module.params["certificates"] = [
         {**entry, "provided_key": MASK if entry["provided_key"] else None} for entry in entries
     ]
     module.no_log_values.clear()
+    if not tools.HAS_CRYPTOGRAPHY:
+        if module.check_mode and not Path(module.params["ca"]["certificate"]).exists():
+            # a fresh server: an earlier task of the real run brings the library
+            names = [entry["name"] for entry in entries]
+            module.exit_json(changed=True, changed_certificates=names, certificates=[], ca={"new": True})
+        module.fail_json(
+            msg=missing_required_lib("cryptography") + " On Debian and Ubuntu: apt-get install python3-cryptography"
+        )
     try:
         result = run(module, [leaf_of(entry) for entry in entries])
     except (OSError, ValueError) as error:

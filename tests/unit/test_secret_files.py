@@ -377,3 +377,30 @@ def test_without_pyyaml_the_message_names_the_package(
     result = run_module("secret_files", arguments(directory))
     assert result["failed"]
     assert "apt-get install python3-yaml" in result["msg"]
+
+
+def test_a_fixed_content_may_not_change_once_it_is_mounted(run_module: RunModule, directory: Path) -> None:
+    args = replaced(arguments(directory), "mongo_root_password", fixed="Put the former value back.")
+    assert run_module("secret_files", args)["changed"]
+    before = snapshot(directory)
+    for check in (True, False):
+        refused = run_module("secret_files", replaced(args, "mongo_root_password", content="another-1"), check=check)
+        assert refused["failed"]
+        assert "mongo_root_password has another content" in refused["msg"]
+        assert "Put the former value back." in refused["msg"]
+    assert snapshot(directory) == before
+    assert not run_module("secret_files", args)["changed"]
+    assert run_module("secret_files", replaced(args, "mongo_root_password", content="another-1", fixed=""))["changed"]
+
+
+def test_check_mode_on_a_fresh_server_without_yaml(
+    run_module: RunModule, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ansible.modules.secret_files.HAS_YAML", False)
+    predicted = run_module("secret_files", arguments(directory), check=True)
+    assert predicted["changed"]
+    assert predicted["services"] == ["backend", "k8s-worker", "mongo"]
+    assert "canary" not in json.dumps(predicted)
+    assert "apt-get install python3-yaml" in run_module("secret_files", arguments(directory))["msg"]
+    directory.mkdir()
+    assert run_module("secret_files", arguments(directory), check=True)["failed"]

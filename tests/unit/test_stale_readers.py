@@ -1,0 +1,65 @@
+"""A worker that holds an older kubeconfig is restarted, and no other."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.modules import stale_readers
+
+
+class Container:
+    """What docker-py's container offers and the module uses."""
+
+    def __init__(self, started: float, *, running: bool = True) -> None:
+        when = datetime.fromtimestamp(started, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")
+        self.attrs = {"State": {"Running": running, "StartedAt": when + "123Z"}, "Config": {"StopTimeout": 33}}
+        self.restarts: list[int] = []
+
+    def restart(self, timeout: int) -> None:
+        self.restarts.append(timeout)
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Two workers, whose files were replaced at 1000; returns their containers and the module's arguments."""
+
+    def make(**containers: Container) -> dict[str, Any]:
+        def find(filters: dict[str, list[str]], **_: Any) -> list[Container]:
+            return [containers[filters["label"][1].partition("=")[2]]]
+
+        client = type("Client", (), {"containers": type("Containers", (), {"list": staticmethod(find)})})
+        monkeypatch.setattr(stale_readers, "connect", lambda: client)
+        readers = {}
+        for name in containers:
+            path = tmp_path / name
+            path.touch()
+            os.utime(path, (1000, 1000))
+            readers[name] = str(path)
+        return {"readers": readers}
+
+    return make
+
+
+def test_only_the_one_that_started_before_is_restarted(workers: Any, run_module: Any) -> None:
+    old, new = Container(999.5), Container(1000.5)
+    arguments = workers(old=old, new=new)
+    assert run_module("stale_readers", arguments, check=True)["restarted"] == ["old"]
+    assert old.restarts == []
+    answer = run_module("stale_readers", arguments)
+    assert (answer["changed"], answer["restarted"]) == (True, ["old"])
+    assert (old.restarts, new.restarts) == ([33], [])
+
+
+def test_what_does_not_run_reads_the_file_when_it_starts(workers: Any, run_module: Any) -> None:
+    ended = Container(1.0, running=False)
+    assert not run_module("stale_readers", workers(ended=ended))["changed"]
+
+
+def test_a_missing_file_is_named(run_module: Any, workers: Any) -> None:
+    workers()
+    answer = run_module("stale_readers", {"readers": {"k8s-worker": "/nowhere/k8s-worker.yaml"}})
+    assert "/nowhere/k8s-worker.yaml, which k8s-worker reads, does not exist" in answer["msg"]
