@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import docker
-from docker.errors import APIError, ContainerError
+from docker.errors import APIError
 
 from lab.settings import LabError
 
@@ -40,17 +40,25 @@ class Host:
 
 def _bounding_set(client: docker.DockerClient, image: str, dropped: list[str]) -> int:
     """The capabilities that a container with these options really has, as a bit mask."""
-    output = client.containers.run(
+    container = client.containers.create(
         image,
         ["cat", "/proc/self/status"],
-        remove=True,
         cap_add=["ALL"],
         cap_drop=dropped,
         security_opt=_OPTIONS,
         network_mode="none",
     )
-    found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", output.decode(), re.MULTILINE)
-    return int(found[1], 16) if found else -1
+    try:
+        container.start()
+        container.wait(timeout=60)
+        output = container.logs(stderr=False).decode()
+    finally:
+        # one that could not be started stays behind otherwise
+        container.remove(force=True, v=True)
+    found = re.search(r"^CapBnd:\s*([0-9a-f]+)$", output, re.MULTILINE)
+    if not found:
+        raise LabError(f"the image {image} does not show its capabilities: {output[:200]!r}")
+    return int(found[1], 16)
 
 
 def inspect_host(client: docker.DockerClient, image: str) -> Host:
@@ -80,7 +88,7 @@ def inspect_host(client: docker.DockerClient, image: str) -> Host:
     for attempt in (dropped, [*dropped, SYS_RESOURCE]):
         try:
             mask = _bounding_set(client, image, attempt)
-        except (APIError, ContainerError) as error:
+        except APIError as error:
             problem = str(error)
             continue
         held = [name for name, number in FORBIDDEN.items() if mask >> number & 1]
