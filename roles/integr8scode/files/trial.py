@@ -16,7 +16,7 @@ for worker in [None, *sys.argv[1:]]:
     override = f"config.{worker}.toml" if worker else None
     try:
         Settings(override_path=override)
-    except Exception as error:
+    except (OSError, TypeError, ValueError) as error:
         # pydantic's own text shows the value, which may be a secret
         listed = getattr(error, "errors", None)
         reasons = (
