@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -49,6 +50,25 @@ def remove_labelled(client: docker.DockerClient, name: str) -> dict[str, int]:
     return counts
 
 
+def remove_remains(client: docker.DockerClient) -> int:
+    """Remove what interrupted builds and tests left in an engine of the lab's own: dead containers, nameless volumes.
+
+    Returns:
+        How many things were removed.
+    """
+    count = 0
+    dead: dict[str, str | list[str] | bool] = {"status": ["created", "exited", "dead"]}
+    for container in client.containers.list(all=True, filters=dead, ignore_removed=True):
+        container.remove(force=True, v=True)
+        count += 1
+    for volume in client.volumes.list(filters={"dangling": True}):
+        # Docker names a volume that nobody named by 64 hex digits
+        if re.fullmatch(r"[0-9a-f]{64}", str(volume.name)):
+            volume.remove()
+            count += 1
+    return count
+
+
 def _remove_tree(path: Path) -> None:
     """Remove a folder; as root where containers or an engine wrote it."""
     if not path.exists():
@@ -82,8 +102,10 @@ def down(settings: Settings, keep_engine: bool = False) -> None:
         if url:
             client = engine.connect(url)
             counts = remove_labelled(client, settings.name)
+            if url == own.url:
+                counts["remains of tests and builds"] = remove_remains(client)
             client.close()
-            print(f"removed {', '.join(f'{number} {what}' for what, number in counts.items())}")
+            print(f"removed {', '.join(f'{number} {what}' for what, number in counts.items() if number) or 'nothing'}")
         _remove_tree(settings.state)
         for left in settings.cache.glob("*/.new-*"):
             _remove_tree(left)
