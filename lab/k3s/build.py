@@ -123,9 +123,15 @@ def _go_version() -> str:
     go = shutil.which("go")
     if go is None:
         raise BuildError(f"the lab's Kubernetes is built with Go, which is not installed: install Go {text} or newer")
-    environment = {**os.environ, "GOTOOLCHAIN": "local"}
+    # an older Go (1.21 and newer) fetches the one that go.mod asks for, through the module proxy
+    environment = {**os.environ, "GOTOOLCHAIN": "auto"}
     asked = subprocess.run(
-        [go, "env", "GOVERSION"], capture_output=True, text=True, env=environment, cwd=HERE.parent, check=False
+        [go, "env", "GOVERSION"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=HERE / "modules" / "kine",
+        check=False,
     )
     version = asked.stdout.strip()
     numbers = tuple(int(part) for part in version.removeprefix("go").split("-")[0].split(".") if part.isdigit())
@@ -164,7 +170,7 @@ def _build_program(program: Program, wanted: _Target) -> Path:
     wanted.progress(f"building {program.name} (minutes the first time)")
     environment = {
         **os.environ, "CGO_ENABLED": "0", "GOOS": "linux", "GOARCH": wanted.arch, "GOAMD64": "v1", "GOEXPERIMENT": "",
-        "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false",
+        "GOTOOLCHAIN": "auto", "GOWORK": "off", "GOFLAGS": "-mod=readonly -buildvcs=false",
     }  # fmt: skip
     temporary = target.with_suffix(".new")
     command = ["go", "build", "-trimpath", "-ldflags", flags, "-o", str(temporary), program.package]
