@@ -50,11 +50,11 @@ def state_problems(state: dict[str, Any], needs: dict[str, Any]) -> list[str]:
     """Return what on a server stands in the way of a deploy.
 
     :param state: the answer of the module ``integr8scode_state``.
-    :param needs: ``ports`` (list), ``memory_mb``, ``disk_mb`` (least total memory and free disk), ``adopt`` (bool).
+    :param needs: ``ports`` (list), ``memory_mb``, ``disk_mb`` (least total memory and free disk).
     """
     problems = []
     foreign = state["foreign"]
-    if not needs.get("adopt") and (foreign["containers"] or foreign["volumes"]):
+    if foreign["containers"] or foreign["volumes"]:
         where = sorted({entry["working_dir"] for entry in foreign["containers"]})
         names = sorted(entry["name"] for entry in foreign["containers"]) or foreign["volumes"]
         problems.append(

@@ -171,7 +171,17 @@ def run(module: AnsibleModule, apt: Apt) -> dict[str, Any]:
     refuse_old(versions, minimum, system.name)
     if missing:
         simulate = ["--simulate"] if module.check_mode else []
-        apt.run("apt-get", "-qq", "-y", *simulate, "--no-install-recommends", "install", *missing)
+        apt.run(
+            "apt-get",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+            "-qq",
+            "-y",
+            *simulate,
+            "--no-install-recommends",
+            "install",
+            *missing,
+        )
         if not module.check_mode:
             versions = {**dict.fromkeys(packages, ""), **apt.installed(packages)}
             refuse_old(versions, minimum, system.name)

@@ -183,8 +183,8 @@ def read_docker(project: str, base: Path) -> dict[str, Any]:
         "containers": containers,
         "foreign": {
             "containers": foreign,
-            # data that no release of this project accounts for
-            "volumes": [] if (base / "history.jsonl").exists() else volumes,
+            # data that no release of this project accounts for; a first deploy that was cut off has left its record
+            "volumes": [] if any(base.glob("releases/*/release.json")) else volumes,
         },
     }
 

@@ -108,6 +108,7 @@ from ansible.module_utils.integr8scode_docker import (
     last_lines,
 )
 
+LIVE = "Stable,PreparingRebalance,CompletingRebalance"
 ALIVE = (200, 429)  # the rate limiter's refusal is an answer of a living application
 
 
@@ -272,7 +273,9 @@ class Verifier:
         wanted = set(self.parameters["consumer_groups"])
         while wanted:
             kafka = self.containers()["kafka"][0]
-            answer = kafka.exec_run(["kafka-consumer-groups", "--bootstrap-server", "localhost:9092", "--list"])
+            # groups with members; the broker's own heap settings are too large for a second JVM beside it
+            command = ["kafka-consumer-groups", "--bootstrap-server", "localhost:9092", "--list", "--state", LIVE]
+            answer = kafka.exec_run(command, environment={"KAFKA_HEAP_OPTS": "-Xmx96m"})
             missing = wanted - set(answer.output.decode("utf-8", errors="replace").split())
             if not missing:
                 return

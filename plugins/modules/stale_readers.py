@@ -1,20 +1,31 @@
 #!/usr/bin/python
-"""Restart containers that hold an older version of a file than the one that stands on the server."""
+"""Have running containers load files that are newer than they are."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: stale_readers
-short_description: Restart containers that hold an older version of a file
+short_description: Have running containers load files that are newer than they are
 description:
   - A container that mounts a single file keeps the file that was there when it started, also after another one has
-    taken its name. This restarts the containers of a service that started before its file was last replaced.
-  - What an interrupted run has left undone is so made up for by the next one.
+    taken its name. It is restarted when it started before its file was last replaced.
+  - A program that can read its files again gets its signal when it has neither started nor had the signal since one of
+    them was written.
+  - Decided by what is, not by what a run has changed. So what a run that was cut short has left undone is made up for
+    by the next one.
 options:
-  readers:
+  restart:
     description: Path of the file on the server, by service.
     type: dict
-    required: true
+    default: {}
+  reload:
+    description: By service, C(signal) and the C(directories) on the server whose files the program reads.
+    type: dict
+    default: {}
+  marks:
+    description: Where the moments of the signals are kept. Not kept over a reboot, which starts everything anew.
+    type: path
+    default: /run/integr8scode
   project:
     description: Name of the Compose project.
     type: str
@@ -25,15 +36,21 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Give each worker its newest kubeconfig
+- name: Have running programs load what is newer than they are
   stale_readers:
-    readers:
+    restart:
       k8s-worker: /opt/integr8scode/kubeconfig/k8s-worker.yaml
+    reload:
+      edge: {signal: SIGUSR2, directories: [/opt/integr8scode/edge]}
 """
 
 RETURN = r"""
 restarted:
   description: Services whose containers were (in check mode, would be) restarted.
+  type: list
+  returned: always
+reloaded:
+  description: Services whose containers got (in check mode, would get) their signal.
   type: list
   returned: always
 """
@@ -64,34 +81,79 @@ def started_at(container: Any) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp()
 
 
+class Readers:
+    """The containers of one project and what they read."""
+
+    def __init__(self, client: Any, project: str, marks: Path, *, check_mode: bool) -> None:
+        self.client = client
+        self.project = project
+        self.marks = marks
+        self.check_mode = check_mode
+
+    def running(self, service: str) -> list[Any]:
+        """Return a service's running containers."""
+        labels = [f"{PROJECT_LABEL}={self.project}", f"{SERVICE_LABEL}={service}"]
+        found: list[Any] = self.client.containers.list(filters={"label": labels}, ignore_removed=True)
+        return found
+
+    def restart(self, service: str, path: Path) -> bool:
+        """Restart what holds an older file. Returns whether there was something.
+
+        :raises FileNotFoundError: the file is not there.
+        """
+        replaced_at = path.stat().st_mtime
+        stale = [container for container in self.running(service) if started_at(container) < replaced_at]
+        for container in stale:
+            if not self.check_mode:
+                # with the grace that Compose gave the container
+                container.restart(timeout=container.attrs["Config"].get("StopTimeout") or 20)
+        return bool(stale)
+
+    def reload(self, service: str, signal: str, directories: list[Path]) -> bool:
+        """Signal what has loaded older files. Returns whether there was something.
+
+        :raises FileNotFoundError: a directory is not there.
+        """
+        mark = self.marks / f"{service}.loaded"
+        signalled_at = mark.stat().st_mtime if mark.exists() else 0.0
+        newest = max(
+            (path.stat().st_mtime for directory in directories for path in directory.iterdir() if path.is_file()),
+            default=0.0,
+        )
+        stale = [container for container in self.running(service) if max(started_at(container), signalled_at) < newest]
+        if stale and not self.check_mode:
+            for container in stale:
+                container.kill(signal=signal)
+            self.marks.mkdir(exist_ok=True)
+            mark.touch()
+        return bool(stale)
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "readers": {"type": "dict", "required": True},
+            "restart": {"type": "dict", "default": {}},
+            "reload": {"type": "dict", "default": {}},
+            "marks": {"type": "path", "default": "/run/integr8scode"},
             "project": {"type": "str", "default": "integr8scode"},
         },
         supports_check_mode=True,
     )
-    restarted = []
+    parameters = module.params
     try:
-        client = connect()
-        for service, path in module.params["readers"].items():
-            if not Path(path).exists():
-                module.fail_json(msg=f"{path}, which {service} reads, does not exist. Run playbooks/site.yml.")
-            replaced_at = Path(path).stat().st_mtime
-            labels = [f"{PROJECT_LABEL}={module.params['project']}", f"{SERVICE_LABEL}={service}"]
-            for container in client.containers.list(filters={"label": labels}, ignore_removed=True):
-                if started_at(container) < replaced_at:
-                    restarted.append(service)
-                    if not module.check_mode:
-                        # with the grace that Compose gave the container
-                        container.restart(timeout=container.attrs["Config"].get("StopTimeout") or 20)
+        readers = Readers(connect(), parameters["project"], Path(parameters["marks"]), check_mode=module.check_mode)
+        restarted = [name for name, path in parameters["restart"].items() if readers.restart(name, Path(path))]
+        reloaded = [
+            name
+            for name, how in parameters["reload"].items()
+            if readers.reload(name, how["signal"], [Path(directory) for directory in how["directories"]])
+        ]
+    except FileNotFoundError as error:
+        module.fail_json(msg=f"{error.filename}, which a container reads, does not exist. Run playbooks/site.yml.")
     except (EngineUnavailableError, OSError) as error:
-        if module.check_mode and isinstance(error, EngineUnavailableError):
-            module.exit_json(changed=False, restarted=[])
         module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(restarted), restarted=restarted)
+    module.exit_json(changed=bool(restarted or reloaded), restarted=restarted, reloaded=reloaded)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ NEEDED = {
         ("PATCH", f"{HERE}/configmaps/proof?dryRun=All", {"data": {"a": "c"}}, 404),
         ("POST", f"{HERE}/pods?dryRun=All", POD, 201),
         ("DELETE", f"{HERE}/pods/proof?dryRun=All", None, 404),
-        ("GET", f"{SETS}/runtime-image-pre-puller", None, 404),
+        ("GET", f"{SETS}/proof", None, 404),
         ("POST", f"{SETS}?dryRun=All", DAEMON_SET, 201),
         ("PUT", f"{SETS}/proof?dryRun=All", DAEMON_SET, 404),
     ],

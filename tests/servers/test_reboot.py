@@ -61,6 +61,5 @@ def test_everything_is_back_after_a_reboot(host: Any, reboot: Any) -> None:
     kafka = host.run(f"docker logs --since {since} {now['kafka']['Id']} 2>&1").stdout
     assert "shut down completed" in kafka, kafka[-3000:]
     # and it serves again: users are in the database, the workers have their groups
-    assert host.run("curl -kfsS -o /dev/null https://localhost/api/v1/health/live").rc == 0
     assert host.service("k3s").is_running
     assert host.service("integr8scode").is_running

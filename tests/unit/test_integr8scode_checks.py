@@ -59,7 +59,7 @@ def state(**changes: Any) -> dict[str, Any]:
     }
 
 
-NEEDS = {"ports": [443, 5001], "memory_mb": 7400, "disk_mb": 6000, "adopt": False}
+NEEDS = {"ports": [443, 5001], "memory_mb": 7400, "disk_mb": 6000}
 
 
 def test_a_fresh_server_passes() -> None:

@@ -28,9 +28,10 @@ class Container:
     def logs(self, tail: int) -> bytes:
         return f"the last {tail} lines of {self.name}".encode()
 
-    def exec_run(self, command: list[str]) -> Any:
+    def exec_run(self, command: list[str], environment: dict[str, str]) -> Any:
         assert command[0] == "kafka-consumer-groups"
-        return type("Answer", (), {"output": b"execution-coordinator\nk8s-worker\n"})
+        assert environment == {"KAFKA_HEAP_OPTS": "-Xmx96m"}
+        return type("Answer", (), {"output": b"GROUP STATE\nexecution-coordinator Stable\nk8s-worker Stable\n"})
 
 
 class Engine:

@@ -1,4 +1,4 @@
-"""A worker that holds an older kubeconfig is restarted, and no other."""
+"""Who has loaded an older file restarts or gets its signal, and nobody else."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ class Container:
         when = datetime.fromtimestamp(started, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")
         self.attrs = {"State": {"Running": running, "StartedAt": when + "123Z"}, "Config": {"StopTimeout": 33}}
         self.restarts: list[int] = []
+        self.signals: list[str] = []
 
     def restart(self, timeout: int) -> None:
         self.restarts.append(timeout)
+
+    def kill(self, signal: str) -> None:
+        self.signals.append(signal)
 
 
 @pytest.fixture
@@ -39,7 +43,7 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             path.touch()
             os.utime(path, (1000, 1000))
             readers[name] = str(path)
-        return {"readers": readers}
+        return {"restart": readers}
 
     return make
 
@@ -61,5 +65,33 @@ def test_what_does_not_run_reads_the_file_when_it_starts(workers: Any, run_modul
 
 def test_a_missing_file_is_named(run_module: Any, workers: Any) -> None:
     workers()
-    answer = run_module("stale_readers", {"readers": {"k8s-worker": "/nowhere/k8s-worker.yaml"}})
-    assert "/nowhere/k8s-worker.yaml, which k8s-worker reads, does not exist" in answer["msg"]
+    answer = run_module("stale_readers", {"restart": {"k8s-worker": "/nowhere/k8s-worker.yaml"}})
+    assert "/nowhere/k8s-worker.yaml, which a container reads, does not exist" in answer["msg"]
+
+
+def test_a_program_is_signalled_once_for_newer_files(workers: Any, run_module: Any, tmp_path: Path) -> None:
+    edge = Container(999.5)
+    workers(edge=edge)
+    (tmp_path / "tls").mkdir()
+    certificate = tmp_path / "tls/server.crt"
+    certificate.touch()
+    os.utime(certificate, (1000, 1000))
+    arguments = {
+        "reload": {"edge": {"signal": "SIGUSR2", "directories": [str(tmp_path / "tls")]}},
+        "marks": str(tmp_path / "marks"),
+    }
+    assert run_module("stale_readers", arguments, check=True)["reloaded"] == ["edge"]
+    assert edge.signals == []
+    assert run_module("stale_readers", arguments)["reloaded"] == ["edge"]
+    assert not run_module("stale_readers", arguments)["changed"]
+    assert edge.signals == ["SIGUSR2"]
+    renewed = (tmp_path / "marks/edge.loaded").stat().st_mtime + 1
+    os.utime(certificate, (renewed, renewed))
+    assert run_module("stale_readers", arguments)["reloaded"] == ["edge"]
+
+
+def test_a_program_that_started_later_is_left_alone(workers: Any, run_module: Any, tmp_path: Path) -> None:
+    edge = Container(1000.5)
+    workers(edge=edge)
+    reload = {"edge": {"signal": "SIGUSR2", "directories": [str(tmp_path)]}}
+    assert not run_module("stale_readers", {"reload": reload, "marks": str(tmp_path / "marks")})["changed"]

@@ -64,9 +64,11 @@ def test_a_post_is_never_repeated_and_certificates_are_verified(render: Any) -> 
 def test_the_unit_stops_with_grace_and_does_not_follow_docker(render: Any) -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
-    unit.read_string(render("integr8scode.service.j2", integr8scode_base="/srv/app"))
+    text = render("integr8scode.service.j2", integr8scode_base="/srv/app")
+    unit.read_string(text)
     assert "Requires" not in unit["Unit"]
     assert "docker.service" in unit["Unit"]["After"].split()
     assert unit["Service"]["ExecStop"].endswith("--project-directory /srv/app/current stop")
+    assert "--project-directory /srv/app/current stop edge\n" in text
     # longer than the longest grace of a service, twice: workers and edge stop before Mongo and Kafka
     assert int(unit["Service"]["TimeoutStopSec"]) >= 2 * 60 + 40
