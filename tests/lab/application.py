@@ -7,7 +7,7 @@ import datetime as dt
 import ipaddress
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from docker.models.containers import Container
 
 from lab import engine, images
 from lab.settings import INPUTS_LABEL, REGISTRY_HOST, Settings
+from tests.lab.containers import until
 
 PREFIX = "t-app"
 # every character that is awkward in a URL
@@ -58,18 +59,6 @@ WORKERS = (
     "event-replay",
     "dlq-processor",
 )
-
-
-def until(what: str, seconds: float, ask: Callable[[], Any]) -> Any:
-    """Ask until the answer is true; fail with `what` when it has not been for so many seconds."""
-    end = time.monotonic() + seconds
-    while True:
-        answer = ask()
-        if answer:
-            return answer
-        if time.monotonic() > end:
-            pytest.fail(f"not within {seconds} s: {what}; last answer: {answer!r}")
-        time.sleep(0.2)
 
 
 def certificate(folder: Path, *names: str) -> Path:

@@ -23,8 +23,8 @@ from tests.lab.application import (
     said,
     serving,
     stopped,
-    until,
 )
+from tests.lab.containers import until
 
 LIVE = "/api/v1/health/live"
 PRINT_HELLO = {"script": "print('hello')", "lang": "python", "lang_version": "3.11"}

@@ -22,8 +22,8 @@ from tests.lab.application import (
     said,
     serving,
     stopped,
-    until,
 )
+from tests.lab.containers import until
 
 STARTED = "FastStream app started successfully!"
 GROUPS = {"execution-coordinator", "k8s-worker", "result-processor", "saga-orchestrator"}
