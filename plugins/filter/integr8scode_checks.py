@@ -8,6 +8,7 @@ from typing import Any
 BCRYPT_MAX_BYTES = 72  # bcrypt ignores what comes after; the application hashes users' passwords with it
 SECRET_KEY_MIN = 32  # the application's own minimum for SECRET_KEY
 PASSWORD_MIN = 12
+K3S_TOKEN_MIN = 16  # what the role k3s refuses below
 _MAKE_ONE = "Make one: openssl rand -base64 48"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 _PLACEHOLDER = re.compile(r"change.?me|replace.?me|placeholder|not-a-secret|example|your[_-]|todo|<.*>", re.IGNORECASE)
@@ -34,13 +35,17 @@ def _problems_of_secret(name: str, value: object, minimum: int, allow_fake: bool
 def secret_problems(secrets: dict[str, Any], allow_fake: bool = False) -> list[str]:
     """Return what is wrong with the secrets, never showing one.
 
-    :param secrets: by name of the variable; names that end in ``secret_key`` need 32 characters, others 12.
+    :param secrets: by name of the variable; names that end in ``secret_key`` need 32 characters, ``k3s_token`` 16, others 12.
     :param allow_fake: whether published defaults and placeholders pass, as in the lab.
     """
     problems = []
     for name, value in secrets.items():
-        minimum = SECRET_KEY_MIN if name.endswith("secret_key") else PASSWORD_MIN
+        minimum = K3S_TOKEN_MIN if name == "k3s_token" else PASSWORD_MIN
+        if name.endswith("secret_key"):
+            minimum = SECRET_KEY_MIN
         problems += _problems_of_secret(name, value, minimum, bool(allow_fake))
+        if name == "k3s_token" and re.search(r"\s", str(value or "")):
+            problems.append(f"{name} holds white space, which k3s does not take. {_MAKE_ONE}")
         if name.endswith(("_user_password", "_admin_password")) and len(str(value or "").encode()) > BCRYPT_MAX_BYTES:
             problems.append(f"{name} is longer than the {BCRYPT_MAX_BYTES} bytes that bcrypt reads; shorten it.")
     return problems

@@ -31,6 +31,8 @@ def test_good_secrets_pass() -> None:
         ("integr8scode_mongo_root_password", "two\nlines-of-it", "line break"),
         ("integr8scode_mongo_root_password", "with-nul-\0-inside", "control character"),
         ("integr8scode_user_password", "user123", "12 are the least"),
+        ("k3s_token", "t" * 15, "16 are the least"),
+        ("k3s_token", "two words of a token", "white space"),
         ("integr8scode_admin_password", "é" * 37, "72 bytes"),
     ],
 )
