@@ -35,7 +35,8 @@ def _problems_of_secret(name: str, value: object, minimum: int, allow_fake: bool
 def secret_problems(secrets: dict[str, Any], allow_fake: bool = False) -> list[str]:
     """Return what is wrong with the secrets, never showing one.
 
-    :param secrets: by name of the variable; names that end in ``secret_key`` need 32 characters, ``k3s_token`` 16, others 12.
+    :param secrets: by name of the variable; names that end in ``secret_key`` need 32 characters,
+        ``k3s_token`` 16, others 12.
     :param allow_fake: whether published defaults and placeholders pass, as in the lab.
     """
     problems = []
