@@ -12,7 +12,7 @@ from pathlib import Path
 from lab import depot, engine, images, k3s_files, server, state
 from lab.builder import Builder
 from lab.jobs import Heartbeat, Job, run_jobs
-from lab.settings import FILES_HOST, REGISTRY_HOST, SUBNET, LabError, Settings
+from lab.settings import FILES_HOST, REGISTRY_HOST, SUBNET, UPLINK_GATEWAY, UPLINK_SUBNET, LabError, Settings
 from lab.sources import Sources
 from lab.state import write
 
@@ -74,6 +74,12 @@ def describe(settings: Settings, url: str, options: dict[str, object]) -> dict[s
         "docker_host": url,
         "network": settings.name,
         "address_prefix": SUBNET.rsplit(".", 1)[0] + ".",
+        "uplink": {
+            "network": settings.uplink,
+            "subnet": UPLINK_SUBNET,
+            "gateway": UPLINK_GATEWAY,
+            "address_prefix": UPLINK_SUBNET.rsplit(".", 1)[0] + ".",
+        },
         "port_base": settings.port_base,
         "registry": {"host": REGISTRY_HOST, "port": settings.registry_port},
         "files": {"host": FILES_HOST, "port": settings.files_port},

@@ -21,6 +21,11 @@ SUBNET = "10.213.0.0/24"
 DYNAMIC_RANGE = "10.213.0.128/25"
 GATEWAY = "10.213.0.1"
 
+UPLINK_SUBNET = "10.215.0.0/24"
+"""The second network, for servers whose inventory says ``lab_uplink: true``: their address there may change while they
+run, as the first one carries ssh and the published ports."""
+UPLINK_GATEWAY = "10.215.0.1"
+
 REGISTRY_HOST = "registry.lab.test"
 FILES_HOST = "files.lab.test"
 REGISTRY_ADDRESS = "10.213.0.2"
@@ -30,7 +35,7 @@ REGISTRY_USER = "integr8scode"
 REGISTRY_PASSWORD = "lab-registry-password-not-a-secret"  # noqa: S105 (as it says)
 
 MAX_INDEX = 99
-"""Highest ``lab_index``: its address is 10.213.0.(10 + index), below the dynamic range."""
+"""Highest ``lab_index``: its address is 10.213.0.(10 + index), below the dynamic range, and 10.215.0.(10 + index)."""
 
 
 class LabError(Exception):
@@ -95,6 +100,11 @@ class Settings:
     def engine(self) -> Path:
         """Data of the Docker engine that the lab starts itself."""
         return self.home / "engine"
+
+    @property
+    def uplink(self) -> str:
+        """Name of the second network. Docker's default route and published ports stay with the alphabetically first."""
+        return f"{self.name}-uplink"
 
     @property
     def labels(self) -> dict[str, str]:
