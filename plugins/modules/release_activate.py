@@ -66,7 +66,6 @@ previous:
   returned: always
 """
 
-import json
 import os
 import time
 from datetime import datetime, timezone
@@ -74,6 +73,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.history import append_history
 
 
 def current_release(base: Path) -> str | None:
@@ -93,17 +93,6 @@ def point_current(base: Path, release: str) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(Path("releases") / release)
     os.replace(temporary, base / "current")
-
-
-def append_history(base: Path, entry: dict[str, Any]) -> None:
-    """Append one line to the history; one write, so that lines never mix."""
-    path = base / "history.jsonl"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-    try:
-        os.write(descriptor, (json.dumps(entry, ensure_ascii=False) + "\n").encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def main() -> None:
