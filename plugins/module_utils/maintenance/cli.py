@@ -1,0 +1,83 @@
+"""Command line of integr8scode-maintenance: `integr8scode-maintenance SUBCOMMAND`.
+
+Each subcommand is a module beside this one with `run(config: Mapping[str, Any]) -> int`. `config` is what
+/etc/integr8scode/maintenance.d/SUBCOMMAND.json holds; the number is the exit code. A job that cannot be done raises
+MaintenanceError or OSError: the text goes to standard error (the unit's journal) and into the state file, exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import importlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.maintenance.state import MaintenanceError, now, read_state, write_state
+
+CONFIGURATION = Path("/etc/integr8scode/maintenance.d")
+LOCKS = Path("/run/lock")
+# what a person types -> the module that does it
+SUBCOMMANDS = {
+    "backup": "backup",
+    "renew-kubeconfig": "renew_kubeconfig",
+}
+
+
+def configuration(subcommand: str) -> Mapping[str, Any]:
+    """The subcommand's settings. Raises MaintenanceError when they are missing or no JSON object."""
+    path = CONFIGURATION / f"{subcommand}.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MaintenanceError(f"{path} is missing. Cure: run playbooks/site.yml, which writes it") from None
+    except (OSError, ValueError) as error:
+        raise MaintenanceError(f"{path} cannot be read: {error}. Cure: run playbooks/site.yml") from error
+    if not isinstance(settings, dict):
+        raise MaintenanceError(f"{path} holds no JSON object. Cure: run playbooks/site.yml, which writes it anew")
+    return settings
+
+
+@contextlib.contextmanager
+def alone(subcommand: str) -> Iterator[None]:
+    """Keeps a second run of the same subcommand waiting until this one has ended."""
+    with (LOCKS / f"integr8scode-{subcommand}.lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def perform(subcommand: str) -> int:
+    """Runs a subcommand and writes down how it ended; its exit code."""
+    started, message = time.monotonic(), ""
+    try:
+        with alone(subcommand):
+            module = importlib.import_module(f"ansible.module_utils.maintenance.{SUBCOMMANDS[subcommand]}")
+            code = int(module.run(configuration(subcommand)))
+    except (MaintenanceError, OSError) as error:
+        code, message = 1, str(error)
+        print(f"{subcommand} failed: {message}", file=sys.stderr)
+    ended = now()
+    write_state(
+        subcommand,
+        subcommand=subcommand,
+        result="ok" if code == 0 else "failed",
+        at=ended,
+        seconds=round(time.monotonic() - started, 1),
+        message=message,
+        last_success=ended if code == 0 else read_state(subcommand).get("last_success", ""),
+    )
+    return code
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Entry point of the program; its exit code (2: wrong usage)."""
+    parser = argparse.ArgumentParser(
+        prog="integr8scode-maintenance", description="What this server does by itself, on a timer."
+    )
+    parser.add_argument("subcommand", choices=sorted(SUBCOMMANDS), help="what to do")
+    return perform(parser.parse_args(arguments).subcommand)
