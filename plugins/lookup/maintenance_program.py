@@ -114,8 +114,9 @@ def build(sources: Path) -> bytes:
 class LookupModule(LookupBase):
     """The lookup as Ansible loads it."""
 
-    def run(self, terms: list[str], _variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Build the program; its path. Raises AnsibleError."""
+        del variables
         if terms or kwargs:
             raise AnsibleError("maintenance_program takes nothing")
         try:
