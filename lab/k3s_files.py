@@ -18,6 +18,9 @@ from lab.sources import K3S_RELEASES, Sources
 DEFAULTS = ROOT / "roles" / "k3s" / "defaults" / "main.yml"
 """The one place where the version and the vendor's checksums stand."""
 
+OTHER_RELEASES = ("v1.34.1+k3s1",)
+"""Served too: the last release of the minor version that crashes after an address change (k3s-io/k3s#12639)."""
+
 
 def pinned(path: Path = DEFAULTS) -> tuple[str, dict[str, str]]:
     """Version and checksums (architecture to sha256; empty where the role pins none) of the role.
@@ -98,16 +101,14 @@ def download(version: str, machine: str, expected: str, folder: Path, releases: 
         (folder / f".{name}.part").replace(folder / name)
 
 
-def ensure(settings: Settings, sources: Sources, machine: str, say: Callable[[str], None]) -> str:
-    """Bring k3s and its checksum list to the file server's folder. Returns what was done.
+def _ensure_release(folder: Path, sources: Sources, machine: str, pin: str, say: Callable[[str], None]) -> str:
+    """Bring one release, named by its folder of the file server, to there. Returns what was done.
 
     Raises:
         LabError: it can neither be downloaded nor built.
     """
-    version, checksums = pinned()
-    folder = settings.cache / "files" / "k3s-io" / "k3s" / "releases" / "download" / version
+    version = folder.name
     target = folder / file_name(machine)
-    pin = checksums.get(machine, "")
     is_real = is_vendors(target) and (not pin or checksum(target) == pin)
     if is_real and sources.mode != "stand-in":
         sources.used["k3s"] = "real"
@@ -126,3 +127,18 @@ def ensure(settings: Settings, sources: Sources, machine: str, say: Callable[[st
     build(version, folder, progress=lambda line: say(f"    k3s: {line}"))
     sources.used["k3s"] = "stand-in"
     return "is there" if checksum(target) == before else "built"
+
+
+def ensure(settings: Settings, sources: Sources, machine: str, say: Callable[[str], None]) -> str:
+    """Bring the role's release of k3s and OTHER_RELEASES, each with its checksum list, to the file server's folder.
+
+    Returns what was done, for each release. `sources` records where the role's release comes from.
+
+    Raises:
+        LabError: one can neither be downloaded nor built.
+    """
+    version, checksums = pinned()
+    pins = {**dict.fromkeys(OTHER_RELEASES, ""), version: checksums.get(machine, "")}
+    releases = settings.cache / "files" / "k3s-io" / "k3s" / "releases" / "download"
+    done = [f"{one}: {_ensure_release(releases / one, sources, machine, pin, say)}" for one, pin in pins.items()]
+    return ", ".join(done)
