@@ -1,0 +1,1 @@
+"""Diagnosis and recovery of k3s on one server."""
