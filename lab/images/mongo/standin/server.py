@@ -260,7 +260,8 @@ class Front:
         return self._change(lambda: self.users.drop(command["$db"], command["dropUser"]))
 
     def _do_usersinfo(self, _client: Client, command: dict[str, Any]) -> dict[str, Any]:
-        return {"users": self.users.info(command["$db"], command["usersInfo"]), "ok": 1.0}
+        shown = command.get("showCredentials") is True
+        return {"users": self.users.info(command["$db"], command["usersInfo"], credentials=shown), "ok": 1.0}
 
     @staticmethod
     def _change(action: Any) -> dict[str, Any]:

@@ -109,8 +109,16 @@ class Users:
             raise UserError(11, "UserNotFound", f"User '{user}@{database}' not found")
         self._save()
 
-    def info(self, database: str, what: Any) -> list[dict[str, Any]]:
-        """The command usersInfo: all of a database (1), or one by name or by ``{user:, db:}``."""
+    def info(self, database: str, what: Any, *, credentials: bool = False) -> list[dict[str, Any]]:
+        """The command usersInfo: all of a database (1) or of all (``{forAllDBs: true}``), or one by name or by
+        ``{user:, db:}``.
+
+        Args:
+            database: that the command is for.
+            what: the command's own argument.
+            credentials: showCredentials.
+        """
+        everything = isinstance(what, dict) and what.get("forAllDBs") is True
         if isinstance(what, dict):
             database, what = what.get("db", database), what.get("user", "")
         records = (self._users[key] for key in sorted(self._users))
@@ -121,7 +129,8 @@ class Users:
                 "db": record["db"],
                 "roles": [dict(ROOT_ROLE)],
                 "mechanisms": list(MECHANISMS),
+                **({"credentials": record["credentials"]} if credentials else {}),
             }
             for record in records
-            if record["db"] == database and (what == 1 or record["user"] == what)
+            if everything or (record["db"] == database and (what == 1 or record["user"] == what))
         ]
