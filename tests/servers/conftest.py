@@ -66,11 +66,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
-@pytest.fixture(scope="session")
-def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A server, as testinfra sees it: root by sudo. `host.server_name` is its name in the inventory."""
-    name, connection = request.param
-    config = tmp_path_factory.mktemp("ssh") / "config"
+def connect(name: str, connection: dict[str, Any], config: Path) -> Any:
+    """Return a server as testinfra sees it, root by sudo; `config` becomes ssh's configuration for it."""
     lines = [
         f"Host {name}",
         f"  HostName {connection['ansible_host']}",
@@ -90,6 +87,25 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     server.server_name = name
     server.connection = connection
     return server
+
+
+@pytest.fixture(scope="session")
+def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server, as testinfra sees it: root by sudo. `host.server_name` is its name in the inventory."""
+    name, connection = request.param
+    return connect(name, connection, tmp_path_factory.mktemp("ssh") / "config")
+
+
+@pytest.fixture(scope="session")
+def server_named(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Give a server of the inventory by its name, for tests that choose their server themselves."""
+    reached = connections(request.config.getoption("--inventory"))
+
+    @functools.cache
+    def get(name: str) -> Any:
+        return connect(name, reached[name], tmp_path_factory.mktemp("ssh") / "config")
+
+    return get
 
 
 @pytest.fixture(scope="session")
