@@ -117,6 +117,14 @@ def common_name_of(certificate: x509.Certificate) -> str:
     return str(names[0].value) if names else ""
 
 
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether it may sign other certificates."""
+    try:
+        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+    except x509.ExtensionNotFound:
+        return False
+
+
 def load_chain(pem: bytes) -> list[x509.Certificate]:
     """The certificates in `pem`, in its order. Raises ValueError where there is none or one is broken."""
     blocks = PEM_CERTIFICATE.findall(pem)

@@ -163,8 +163,9 @@ def assess(text: str | None, wanted: Wanted, *, now: float, lifetime: int) -> As
         token.append("the service account was made again")
     if remaining <= 0:
         token.append(f"the token expired at {iso(claims.expires)}")
-    elif remaining * 3 < claims.lifetime:
-        token.append(f"less than a third of the token's life is left: it expires at {iso(claims.expires)}")
+    elif remaining * 3 < lifetime:
+        # of the life that is wanted: one that was issued for less may end before somebody looks again
+        token.append(f"less than a third of a token's life is left: it expires at {iso(claims.expires)}")
     elif remaining > lifetime + SLACK_SECONDS:
         token.append(f"the token lives until {iso(claims.expires)}, longer than {lifetime} s from now")
     file: list[str] = []

@@ -37,7 +37,7 @@ def read_state(subcommand: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def write_state(subcommand: str, **changes: Any) -> None:
+def write_state(subcommand: str, /, **changes: Any) -> None:
     """Changes some keys of a subcommand's state and keeps the others. Raises OSError."""
     ensure_folder(DIRECTORY, FOLDER_ACCESS)
     state = {**read_state(subcommand), **changes}
