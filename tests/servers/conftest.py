@@ -145,3 +145,23 @@ def reboot() -> Any:
 def lab_home() -> Path:
     """The folder outside the checkout where the lab keeps its keys and caches."""
     return Path(os.environ.get("LAB_HOME") or Path.home() / ".cache/integr8scode-lab")
+
+
+@pytest.fixture(scope="session")
+def servers(
+    request: pytest.FixtureRequest, server_named: Any, lab_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """Give a server with k3s and an uplink by its name (see k3s_server), its cluster filled with what must be kept."""
+    from tests.servers.k3s_server import K3sServer  # imports this file
+    from tests.servers.uplink import Uplink
+
+    @functools.cache
+    def get(name: str) -> Any:
+        host = server_named(name)
+        server = K3sServer(
+            host, request.config.getoption("--inventory"), Uplink.of(host, lab_home), tmp_path_factory.mktemp("reports")
+        )
+        server.prepare()
+        return server
+
+    return get

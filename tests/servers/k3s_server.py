@@ -38,6 +38,29 @@ _STATE = (
 _OBJECTS = "namespaces,roles,rolebindings,clusterroles,clusterrolebindings,serviceaccounts,networkpolicies"
 _READY_SECONDS = 90
 
+_KILLER = "/root/recover-killer.py"
+_KILLER_UNIT = "recover-killer"
+_KILLER_PROGRAM = """
+import json, os, pathlib, sys, time
+
+rung, state = sys.argv[1:]
+lock = pathlib.Path("/run/lock/integr8scode-recover-k3s.lock")
+end = time.monotonic() + 300
+while time.monotonic() < end:
+    for journal in pathlib.Path("/var/lib/integr8scode/recovery").glob("2*/journal.json"):
+        try:
+            rungs = json.loads(journal.read_text())["rungs"]
+            if rungs and (rungs[-1]["name"], rungs[-1]["state"]) == (rung, state):
+                pid = json.loads(lock.read_text())["pid"]
+                os.kill(pid, 9)
+                print("killed", pid, "at", rungs[-1], flush=True)
+                sys.exit()
+        except (ValueError, OSError):
+            continue  # being written, or already gone
+    time.sleep(0.01)
+sys.exit("never saw it")
+"""
+
 
 def until(what: str, seconds: float, seen: Callable[[], bool], why: Callable[[], str] = str) -> float:
     """Wait until `seen` is true; the seconds that took. Fails with what was waited for, and what `why` says."""
@@ -220,6 +243,21 @@ class K3sServer:
         )
         found = json.loads(report.read_text("utf-8")) if report.exists() else {}
         return Recovery(done.returncode, done.stdout + done.stderr, time.monotonic() - began, found)
+
+    def kill_recovery_at(self, rung: str, state: str) -> None:
+        """Let the program that climbs be killed (SIGKILL) as soon as its record shows that rung in that state."""
+        self.write(_KILLER, _KILLER_PROGRAM)
+        self.sh(
+            f"systemctl reset-failed {_KILLER_UNIT} 2>/dev/null;"
+            f" systemd-run --quiet --unit={_KILLER_UNIT} --property=RemainAfterExit=yes"
+            f" python3 {_KILLER} {shlex.quote(rung)} {shlex.quote(state)}"
+        )
+
+    def killed(self) -> str:
+        """What the killer did; ends it. Empty when it never had a reason to."""
+        said = self.sh(f"journalctl --quiet --output=cat --unit={_KILLER_UNIT} --lines=1 --grep='^killed' || true")
+        self.sh(f"systemctl stop {_KILLER_UNIT} || true")
+        return said
 
     def backup(self) -> None:
         """Make a backup as the timer does."""

@@ -8,61 +8,10 @@ Rows of one server run one after the other, those of different servers side by s
 
 from __future__ import annotations
 
-import functools
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from tests.servers.k3s_faults import ROWS, Row
-from tests.servers.k3s_server import Held, K3sServer
-from tests.servers.uplink import Uplink
-
-STABLE_SECONDS = 60 if os.environ.get("INTEGR8SCODE_TEST_LONG") else 12
-"""Longer than systemd waits before it starts k3s again (5 s) and the start that then crashes (3 to 8 s)."""
-
-LOWER_TIMEOUT = 40
-"""How long a rung that must fail may take until k3s is up; it needs 10 s when it can."""
-
-Servers = Callable[[str], K3sServer]
-
-
-def kubeconfig_works(server: K3sServer) -> bool:
-    """Whether a worker's kubeconfig, which names no address, is accepted."""
-    answer = server.host.run(
-        "k3s kubectl --kubeconfig=/opt/integr8scode/kubeconfig/pod-monitor.yaml --server=https://127.0.0.1:6443 "
-        "--tls-server-name=host.docker.internal -n integr8scode get pods"
-    )
-    return bool(answer.rc == 0)
-
-
-def assert_held(before: Held, after: Held) -> None:
-    """Everything is as it was: the same objects (by uid) with the same content, and the node as people made it."""
-    lost = sorted(before.objects.items() - after.objects.items())
-    assert not lost, f"lost or changed: {lost}"
-    assert after.service_key == before.service_key
-    assert before.node_labels.items() <= after.node_labels.items()
-    assert {str(taint) for taint in before.taints} <= {str(taint) for taint in after.taints}
-
-
-@pytest.fixture(scope="session")
-def servers(
-    request: pytest.FixtureRequest, server_named: Any, lab_home: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Servers:
-    """Give a server by name, its cluster filled with what must be kept."""
-
-    @functools.cache
-    def get(name: str) -> K3sServer:
-        host = server_named(name)
-        server = K3sServer(
-            host, request.config.getoption("--inventory"), Uplink.of(host, lab_home), tmp_path_factory.mktemp("reports")
-        )
-        server.prepare()
-        return server
-
-    return get
+from tests.servers.recover_k3s import LOWER_TIMEOUT, STABLE_SECONDS, Servers, assert_held, kubeconfig_works
 
 
 @pytest.mark.parametrize(
@@ -80,7 +29,7 @@ def test_row(row: Row, servers: Servers) -> None:
     for symptom in row.symptoms:
         server.wait_journal(symptom, cursor)
     if row.crash_loops:
-        server.wait_crashes(2)
+        server.wait_crashes(1)
     variables = row.variables(server)
 
     # every rung below, a plain restart first, is not enough
