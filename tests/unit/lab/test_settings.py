@@ -74,3 +74,12 @@ def test_fixed_addresses_are_outside_what_docker_hands_out() -> None:
         assert ipaddress.ip_address(address) in network
         assert ipaddress.ip_address(address) not in dynamic
     assert len(set(fixed)) == len(fixed)
+
+
+def test_uplink_takes_neither_addresses_nor_the_ports_of_the_first_network() -> None:
+    network, uplink = ipaddress.ip_network(settings.SUBNET), ipaddress.ip_network(settings.UPLINK_SUBNET)
+    assert not network.overlaps(uplink)
+    assert ipaddress.ip_address(settings.UPLINK_GATEWAY) in uplink
+    found = Settings.from_environment({"HOME": "/h"})
+    # Docker publishes ports and routes by the alphabetically first network of a container
+    assert sorted([found.uplink, found.name])[0] == found.name
