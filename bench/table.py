@@ -1,0 +1,56 @@
+"""The comparison's table, from the numbers that were measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _count(pair: list[int] | tuple[int, int]) -> str:
+    return f"{pair[0]} of {pair[1]}"
+
+
+def _yes(value: bool) -> str:
+    return "kept" if value else "**lost**"
+
+
+def _healed(cure: dict[str, Any]) -> str:
+    if cure["seconds"] is not None:
+        return f"{cure['seconds']:.0f} s"
+    return f"**not cured**; {cure['extra_seconds']:.0f} s more after correcting node-ip by hand"
+
+
+def _repair(cure: dict[str, Any]) -> str:
+    return f"{cure['repair_seconds']:.0f} s more (role kubernetes_access)" if cure["repair_seconds"] else "in the above"
+
+
+ROWS = (
+    ("k3s stays up after", _healed),
+    ("workers' access proven after", _repair),
+    ("namespaces", lambda cure: _count(cure["kept"]["namespaces"])),
+    ("accounts, roles, bindings", lambda cure: _count(cure["kept"]["rbac"])),
+    ("config maps, secrets, policies, services, volumes", lambda cure: _count(cure["kept"]["objects"])),
+    ("the config map made before, with its data", lambda cure: _yes(cure["kept"]["configmap"])),
+    ("node label set by hand", lambda cure: _yes(cure["kept"]["node_label"])),
+    ("key that signs service accounts' tokens", lambda cure: _yes(cure["kept"]["service_account_key"])),
+    ("certificate authority", lambda cure: _yes(cure["kept"]["authority"])),
+    ("the workers' kubeconfigs of before are accepted", lambda cure: _count(cure["kept"]["tokens"])),
+)
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table as Markdown, a column for each cure.
+
+    Args:
+        result: what guide_deletion.json holds.
+    """
+    window = f"up means that k3s stayed up for {result['stable_seconds']} s"
+    lines = [
+        f"Measured {result['measured_at']} on {result['processors']} processors; {window}.",
+        "Kept means the same object (UID), not one made anew under its name.",
+    ]
+    for cause, cures in result["causes"].items():
+        lines += ["", f"### {cause}", "", f"| | playbooks/recover-k3s.yml ({cures['playbook']['note']}) | the guide |"]
+        lines += ["|---|---|---|"]
+        lines += [f"| {name} | {show(cures['playbook'])} | {show(cures['guide'])} |" for name, show in ROWS]
+        lines += ["", f"The guide's own backup: {cures['guide']['note']}"]
+    return "\n".join(lines) + "\n"
