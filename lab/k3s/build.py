@@ -71,8 +71,8 @@ API_SERVER = Program("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube
 KUBECTL = Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl")
 CONTROLLER_MANAGER = Program("kube-controller-manager", "kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager")
 KINE = Program("kine", "kine", "github.com/k3s-io/kine")
-PROGRAMS = (API_SERVER, KUBECTL, KINE)
-"""What is packed by default. With CONTROLLER_MANAGER too, the supervisor runs it instead of its own loops."""
+PROGRAMS = (API_SERVER, CONTROLLER_MANAGER, KUBECTL, KINE)
+"""What is packed."""
 
 
 def _digest(parts: Iterable[str | bytes]) -> str:
@@ -265,7 +265,6 @@ def build(
     progress: Progress = print,
     *,
     cache: Path | None = None,
-    programs: tuple[Program, ...] = PROGRAMS,
 ) -> Path:
     """Build `k3s` and its checksum file, with the vendor's names, unless they are there already.
 
@@ -274,7 +273,6 @@ def build(
         out_dir: gets `k3s` and `sha256sum-amd64.txt` (on arm64 `k3s-arm64` and `sha256sum-arm64.txt`).
         progress: told what happens, one line at a time.
         cache: keeps what was built; LAB_HOME/cache/k3s by default.
-        programs: the Go programs to pack.
 
     Returns:
         The path of the file.
@@ -294,7 +292,7 @@ def build(
     cache = cache or Settings.from_environment().home / "cache" / "k3s"
     go = _go_version()
     wanted = _Target(version, go, arch, cache, progress)
-    binaries = {program.name: _build_program(program, wanted) for program in programs}
+    binaries = {program.name: _build_program(program, wanted) for program in PROGRAMS}
     libraries = {f"cp{python.replace('.', '')}": _libraries(python, wanted) for python in PYTHON_VERSIONS}
     payload = _digest([*(path.name for path in binaries.values()), *(path.name for path in libraries.values())])
     sources = [path.read_bytes() for path in _files_below(HERE / "supervisor")]
@@ -312,7 +310,6 @@ def build(
         "go_version": go,
         "data_hash": payload,
         "kubernetes": _KUBERNETES,
-        "programs": sorted(binaries),
     }
     out_dir.mkdir(parents=True, exist_ok=True)
     temporary = out_dir / f".{name}.new"

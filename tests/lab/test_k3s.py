@@ -1,180 +1,24 @@
 """Is the lab's k3s as strict as k3s? Started in a container that holds nothing but Debian and Python."""
 
 import base64
-import dataclasses
 import json
 import os
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.lab.k3s_machine import CA, READY, READY_SECONDS, SERVER, WITH_FIX, Machine, machine
 
-from lab import engine
-from lab.k3s.build import build
-from lab.settings import Settings
-
-WITH_FIX = "v1.34.4+k3s1"
-WITHOUT_FIX = "v1.34.1+k3s1"
-IMAGE = "integr8scode-lab/python:3.13"
-NETWORK = "t-k3s-lab"
-SUBNET = "10.214.0.0/24"
-STALE_NODE = (
-    'level=fatal msg="Failed to start networking: unable to initialize network policy controller: '
-    'error getting node subnet: failed to find interface with specified node ip"'
-)
 OTHER_TOKEN = "bootstrap data already found and encrypted with different token"
-READY_SECONDS = 120
-SETTINGS = Settings.from_environment()
-
-
-def docker(*arguments: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "DOCKER_HOST": engine.find(SETTINGS)}
-    return subprocess.run(
-        ["docker", *arguments], check=check, input=stdin, capture_output=True, text=True, env=environment, timeout=120
-    )
-
-
-@dataclasses.dataclass
-class Machine:
-    """A container in which k3s is started and stopped as its unit would."""
-
-    name: str
-    address: str = ""
-
-    def run(self, script: str, *, check: bool = True) -> str:
-        done = docker("exec", "-i", self.name, "sh", "-c", script, check=False)
-        if check and done.returncode != 0:
-            pytest.fail(f"{script!r} ended with {done.returncode}: {done.stdout}{done.stderr}")
-        return done.stdout + done.stderr
-
-    def write(self, path: str, text: str) -> None:
-        docker("exec", "-i", self.name, "sh", "-c", f"mkdir -p $(dirname {path}) && cat > {path}", stdin=text)
-
-    def configure(self, **values: Any) -> None:
-        settings = {
-            "tls-san": ["host.docker.internal"],
-            **{key.replace("_", "-"): value for key, value in values.items()},
-        }
-        self.write("/etc/rancher/k3s/config.yaml", json.dumps(settings))
-
-    def start(self) -> None:
-        """Start k3s in the background; its output goes to /log, its exit code to /code."""
-        self.run("rm -f /log /code")
-        docker("exec", "-d", self.name, "sh", "-c", "k3s server >/log 2>&1; echo $? >/code")
-
-    def log(self) -> str:
-        return self.run("cat /log", check=False)
-
-    def wait_for(self, text: str, seconds: float = READY_SECONDS) -> str:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            log = self.log()
-            if text in log:
-                return log
-            if "level=fatal" in log:
-                break
-            time.sleep(0.3)
-        pytest.fail(f"{text!r} did not appear in {seconds} s:\n{self.log()[-3000:]}")
-
-    def start_ready(self) -> float:
-        """Start k3s; return the seconds until its node is Ready with a heartbeat of this start."""
-        began = time.monotonic()
-        self.start()
-        self.wait_for("Starting network policy controller")
-        return time.monotonic() - began
-
-    def fails(self) -> str:
-        """Start k3s and return its log; it must end with exit code 1."""
-        self.start()
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            code = self.run("cat /code", check=False).strip()
-            if code.isdigit():
-                assert code == "1"
-                return self.log()
-            time.sleep(0.3)
-        pytest.fail(f"k3s still runs:\n{self.log()[-3000:]}")
-
-    def processes(self) -> set[str]:
-        return set(self.run("cat /proc/[0-9]*/comm", check=False).split()) & {"k3s-server", "kine", "kube-apiserver"}
-
-    def signal(self, name: str) -> None:
-        self.run(
-            'for p in /proc/[0-9]*; do if [ "$(cat $p/comm 2>/dev/null)" = k3s-server ]; then '
-            f"kill -{name} ${{p#/proc/}}; fi; done"
-        )
-
-    def stop(self) -> None:
-        self.signal("TERM")
-        deadline = time.monotonic() + 20
-        while self.processes():
-            assert time.monotonic() < deadline, f"still running: {self.processes()}"
-            time.sleep(0.2)
-
-    def kubectl(self, arguments: str, *, check: bool = True) -> str:
-        return self.run(f"k3s kubectl {arguments}", check=check)
-
-    def internal_ip(self) -> str:
-        return self.kubectl("get nodes -o jsonpath='{.items[0].status.addresses[?(@.type==\"InternalIP\")].address}'")
-
-    def move_to(self, address: str) -> None:
-        """Change the address under the running container."""
-        docker("network", "disconnect", NETWORK, self.name)
-        docker("network", "connect", "--ip", address, NETWORK, self.name)
-        self.address = address
-
-    def http(self, path: str, token: str = "") -> tuple[int, dict[str, Any]]:
-        header = f"-H 'Authorization: Bearer {token}'" if token else ""
-        ca = "/var/lib/rancher/k3s/server/tls/server-ca.crt"
-        out = self.run(f"curl -s -w '\\n%{{http_code}}' --cacert {ca} {header} https://127.0.0.1:6443{path}")
-        body, _newline, code = out.rpartition("\n")
-        return int(code), json.loads(body)
 
 
 @pytest.fixture(scope="module")
-def network() -> Iterator[None]:
-    images = docker("image", "ls", "-q", IMAGE).stdout.strip()
-    assert images, f"there is no image {IMAGE}: run `python -m lab prepare` first"
-    docker("network", "rm", NETWORK, check=False)
-    labels = [f"--label={key}={value}" for key, value in SETTINGS.labels.items()]
-    docker("network", "create", "--subnet", SUBNET, *labels, NETWORK)
-    yield
-    docker("network", "rm", NETWORK)
-
-
-def _machine(name: str, version: str, address: str) -> Iterator[Machine]:
-    folder = SETTINGS.cache / "k3s" / "tests" / version
-    build(version, folder)
-    docker("rm", "-f", "-v", name, check=False)
-    labels = [f"--label={key}={value}" for key, value in SETTINGS.labels.items()]
-    docker(
-        "run", "-d", "--init", "--name", name, "--hostname", "node1", "--network", NETWORK, "--ip", address, *labels,
-        IMAGE, "sleep", "3600",
-    )  # fmt: skip
-    try:
-        docker("cp", str(folder / "k3s"), f"{name}:/usr/local/bin/k3s")
-        yield Machine(name, address)
-    finally:
-        docker("rm", "-f", "-v", name)
-
-
-@pytest.fixture(scope="module")
-def fixed(network: None) -> Iterator[Machine]:
+def fixed() -> Iterator[Machine]:
     """A server whose k3s waits for the node's fresh address."""
-    yield from _machine("t-k3s-fixed", WITH_FIX, "10.214.0.10")
-
-
-@pytest.fixture(scope="module")
-def unfixed(network: None) -> Iterator[Machine]:
-    """A server whose k3s has the bug of mid-2025."""
-    yield from _machine("t-k3s-unfixed", WITHOUT_FIX, "10.214.0.20")
+    with machine("t-k3s-lab", WITH_FIX, 0) as made:
+        yield made
 
 
 @pytest.fixture
@@ -206,7 +50,7 @@ class TestCommands:
         assert second.startswith("go version go1.")
 
     @pytest.mark.parametrize(
-        "command", ["agent", "token list", "secrets-encrypt status", "certificate check", "crictl ps"]
+        "command", ["agent", "token list", "secrets-encrypt status", "certificate rotate-ca", "crictl ps"]
     )
     def test_what_it_does_not_have_is_refused(self, fixed: Machine, command: str) -> None:
         assert "level=fatal" in fixed.run(f"k3s {command} && echo went through", check=False)
@@ -217,7 +61,7 @@ class TestCommands:
     def test_an_unknown_option_is_fatal(self, fixed: Machine) -> None:
         assert "flag provided but not defined: -no-such" in fixed.run("k3s server --no-such=1 && exit 9", check=False)
 
-    @pytest.mark.parametrize("option", ["--cluster-init", "--datastore-endpoint=mysql://x", "--server=https://x:6443"])
+    @pytest.mark.parametrize("option", ["--datastore-endpoint=mysql://x", "--server=https://x:6443"])
     def test_another_kind_of_server_is_refused(self, fixed: Machine, option: str) -> None:
         assert "cannot do what" in fixed.run(f"k3s server {option} && exit 9", check=False)
 
@@ -293,11 +137,10 @@ class TestAccess:
             assert time.monotonic() < deadline
 
     def test_the_certificate_names_what_k3s_names(self, running: Machine) -> None:
-        ca = "/var/lib/rancher/k3s/server/tls/server-ca.crt"
         for name in ("host.docker.internal", "kubernetes.default.svc", "node1", "localhost"):
-            running.run(f"curl -s --cacert {ca} --resolve {name}:6443:127.0.0.1 https://{name}:6443/readyz")
+            running.run(f"curl -s --cacert {CA} --resolve {name}:6443:127.0.0.1 https://{name}:6443/readyz")
         refused = running.run(
-            f"curl -sS --cacert {ca} --resolve other.test:6443:127.0.0.1 https://other.test:6443/readyz", check=False
+            f"curl -sS --cacert {CA} --resolve other.test:6443:127.0.0.1 https://other.test:6443/readyz", check=False
         )
         assert "no alternative certificate subject name matches" in refused
 
@@ -341,45 +184,29 @@ class TestRefusesToStart:
         stopped.configure(token="another-token")
         assert OTHER_TOKEN in stopped.fails()
 
-    def test_with_a_node_ip_that_is_gone(self, stopped: Machine) -> None:
-        stopped.configure()
-        stopped.write("/etc/rancher/k3s/config.yaml.d/90-node.yaml", "node-ip: 10.214.0.99\n")
-        try:
-            log = stopped.fails()
-        finally:
-            stopped.run("rm -r /etc/rancher/k3s/config.yaml.d")
-        assert STALE_NODE in log
-        assert 'node IP: \\"10.214.0.99\\" not found in the host\'s network interfaces' in log
-        assert "k3s is up and running" in log
-
-    def test_the_node_with_another_node_password(self, stopped: Machine) -> None:
+    def test_the_node_with_another_node_password_until_the_node_is_deleted(self, stopped: Machine) -> None:
         stopped.run("cp -p /etc/rancher/node/password /tmp/password && echo other > /etc/rancher/node/password")
         try:
             stopped.start()
             log = stopped.wait_for("Node password rejected")
+            assert 'level=info msg="Waiting to retrieve agent configuration; server is not ready: Node password' in log
+            assert READY not in log
+            stopped.kubectl("delete node node1")
+            stopped.wait_for(READY)
         finally:
+            stopped.stop()
             stopped.run("cp -p /tmp/password /etc/rancher/node/password")
-        assert "Starting network policy controller" not in log
-
-    def test_with_a_bind_address_that_is_gone(self, stopped: Machine) -> None:
-        stopped.configure(bind_address="10.214.0.99")
-        assert "listen tcp 10.214.0.99:6443: bind: cannot assign requested address" in stopped.fails()
-
-    def test_without_a_default_route(self, stopped: Machine) -> None:
-        docker("network", "disconnect", NETWORK, stopped.name)
-        try:
-            log = stopped.fails()
-        finally:
-            docker("network", "connect", "--ip", stopped.address, NETWORK, stopped.name)
-        assert 'no default routes found in \\"/proc/net/route\\" or \\"/proc/net/ipv6_route\\"' in log
+            stopped.start()
+            stopped.wait_for("Node password rejected")
+            stopped.kubectl("-n kube-system delete secret node1.node-password.k3s")
+            stopped.wait_for(READY)
 
     def test_with_a_ca_newer_than_the_datastore(self, stopped: Machine) -> None:
-        ca = "/var/lib/rancher/k3s/server/tls/server-ca.crt"
-        stopped.run(f"cp -p {ca} /tmp/ca && echo >> {ca} && touch -d '+5 minutes' {ca}")
+        stopped.run(f"cp -p {CA} /tmp/ca && echo >> {CA} && touch -d '+5 minutes' {CA}")
         try:
             log = stopped.fails()
         finally:
-            stopped.run(f"cp -p /tmp/ca {ca}")
+            stopped.run(f"cp -p /tmp/ca {CA}")
         assert "newer than datastore and could cause a cluster outage. Remove the file(s) from disk" in log
 
     def test_with_a_damaged_database(self, stopped: Machine) -> None:
@@ -389,39 +216,38 @@ class TestRefusesToStart:
             log = stopped.fails()
         finally:
             stopped.run(f"rm -rf {db} && mv /tmp/db {db}")
+        assert 'level=fatal msg="Error: preparing server: creating storage endpoint: building kine: ' in log
         assert "file is not a database" in log
 
 
-class TestAddressChange:
-    def test_a_newer_release_comes_back_by_itself(self, running: Machine) -> None:
-        running.move_to("10.214.0.11")
-        try:
-            running.stop()
-            running.start_ready()
-            assert running.internal_ip() == "10.214.0.11"
-            ca = "/var/lib/rancher/k3s/server/tls/server-ca.crt"
-            running.run(f"curl -sS --cacert {ca} https://10.214.0.11:6443/readyz")
-        finally:
-            running.stop()
-            running.move_to("10.214.0.10")
+class TestControllerManager:
+    """The real one: what a backup and a restore rely on, and what deletes."""
 
-    def test_an_older_release_crashes_until_network_policy_is_off_once(self, unfixed: Machine) -> None:
-        unfixed.configure()
-        unfixed.start_ready()
-        unfixed.kubectl("label node node1 kept=yes")
-        unfixed.stop()
-        unfixed.move_to("10.214.0.21")
-        for _attempt in range(2):
-            log = unfixed.fails()
-            assert STALE_NODE in log
-            assert "k3s is up and running" in log, "the unit is running before it fails"
-        unfixed.configure(disable_network_policy=True)
-        unfixed.start()
-        unfixed.wait_for("k3s is up and running")
-        deadline = time.monotonic() + 30
-        while unfixed.internal_ip() != "10.214.0.21":
-            assert time.monotonic() < deadline
-        unfixed.stop()
-        unfixed.configure()
-        unfixed.start_ready()
-        assert unfixed.kubectl("get node node1 -o jsonpath='{.metadata.labels.kept}'") == "yes"
+    def test_a_deleted_namespace_vanishes_with_what_is_in_it(self, running: Machine) -> None:
+        running.kubectl("create namespace gone")
+        running.kubectl("-n gone create configmap kept-by-nobody")
+        running.kubectl("delete namespace gone --wait=false")
+        running.eventually(lambda: "NotFound" in running.kubectl("get namespace gone", check=False))
+
+    def test_a_service_account_token_secret_gets_a_token_that_works(self, running: Machine) -> None:
+        secret = {
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": {"name": "long-lived", "annotations": {"kubernetes.io/service-account.name": "default"}},
+        }  # fmt: skip
+        running.write("/tmp/secret.json", json.dumps(secret))
+        running.kubectl("apply -f /tmp/secret.json")
+        running.eventually(lambda: running.kubectl("get secret long-lived -o jsonpath={.data.token}") != "")
+        token = base64.b64decode(running.kubectl("get secret long-lived -o jsonpath={.data.token}")).decode()
+        assert running.http("/api/v1/nodes", token)[0] == 403
+
+    def test_the_node_gets_its_range_of_pods(self, running: Machine) -> None:
+        assert running.kubectl("get node node1 -o jsonpath={.spec.podCIDR}") == "10.42.0.0/24"
+
+
+class TestAllGone:
+    def test_a_new_ca_and_key_and_nothing_of_before(self, stopped: Machine) -> None:
+        before = stopped.run(f"sha256sum {CA} {SERVER}/tls/service.key")
+        stopped.run(f"rm -rf {SERVER}/db {SERVER}/tls {SERVER}/token {SERVER}/cred")
+        stopped.start_ready()
+        assert not set(before.split()[::2]) & set(stopped.run(f"sha256sum {CA} {SERVER}/tls/service.key").split()[::2])
+        assert "mark-" not in stopped.kubectl("get configmaps -o name")

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# OpenSSL's X509_V_ERR_*
+_EXPIRED = 10
+_WRONG_NAME = {62, 64}
 _TYPES = {
     "PATCH": "application/strategic-merge-patch+json",
     "POST": "application/json",
@@ -27,6 +30,37 @@ class ApiError(Exception):
         self.code = code
 
 
+class _Connection(http.client.HTTPConnection):
+    """HTTPS to one address under the name of another."""
+
+    def __init__(self, host: str, port: int, timeout: float, context: ssl.SSLContext, server_name: str) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._context = context
+        self._server_name = server_name
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._server_name)
+
+
+def certificate_error(error: ssl.SSLCertVerificationError, ca: str) -> str:
+    """Return Go's words for a serving certificate that is not accepted.
+
+    Args:
+        error: what Python said.
+        ca: name of the CA that should have signed it.
+    """
+    start = "tls: failed to verify certificate: x509: "
+    if error.verify_code == _EXPIRED:
+        return f"{start}certificate has expired or is not yet valid"
+    if error.verify_code in _WRONG_NAME:
+        return f"{start}certificate is not valid for the name that was asked for"
+    return (
+        f'{start}certificate signed by unknown authority (possibly because of "x509: ECDSA verification failure" while '
+        f'trying to verify candidate authority certificate "{ca}")'
+    )
+
+
 @dataclass(frozen=True)
 class Client:
     """Talks to one API server as one identity.
@@ -36,17 +70,19 @@ class Client:
         port: its port.
         ca: the CA that signed the serving certificate.
         certificate: client certificate; its key is beside it (`.key`).
+        server_name: the name to ask for and to find in the serving certificate, instead of `host`.
     """
 
     host: str
     port: int
     ca: Path
     certificate: Path
+    server_name: str = ""
 
-    def _connect(self, timeout: float) -> http.client.HTTPSConnection:
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
         context = ssl.create_default_context(cafile=str(self.ca))
         context.load_cert_chain(self.certificate, self.certificate.with_suffix(".key"))
-        return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=context)
+        return _Connection(self.host, self.port, timeout, context, self.server_name or self.host)
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 10) -> Any:
         """Send one request; return the decoded answer (text when it is not JSON).

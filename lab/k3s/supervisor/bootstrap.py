@@ -12,8 +12,11 @@ import io
 import json
 import os
 import secrets
+import shutil
 import sqlite3
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -25,7 +28,7 @@ from .paths import Paths
 from .pki import write_private
 
 # k3s allows clocks to differ by this much when it compares a file with its copy
-_SKEW_SECONDS = 60
+_SKEW_SECONDS = 3
 _KEY_PREFIX = "/bootstrap/"
 _PREPARING = "Error: preparing server: failed to bootstrap cluster data: failed to reconcile with local datastore: "
 
@@ -190,24 +193,53 @@ def reconcile(paths: Paths, secret: str) -> None:
         return
     logs.info("Reconciling bootstrap data between datastore and disk")
     restore: list[tuple[Path, bytes]] = []
-    newer: list[tuple[Path, bytes]] = []
-    copies = json.loads(raw)
-    for name, path in paths.bootstrap_files().items():
-        if name not in copies:
-            continue
-        content = base64.b64decode(copies[name]["Content"])
+    newer: list[Path] = []
+    for name, path, stored_at, content in _copies(paths, raw):
         if not path.exists():
+            logs.warning(f"{path} doesn't exist. continuing...")
             restore.append((path, content))
         elif path.read_bytes() != content and name != "PasswdFile":
-            stored_at = dt.datetime.fromisoformat(copies[name]["Timestamp"]).timestamp()
-            (newer if path.stat().st_mtime > stored_at + _SKEW_SECONDS else restore).append((path, content))
+            if int(path.stat().st_mtime) - int(stored_at) >= _SKEW_SECONDS:
+                newer.append(path)
+            else:
+                logs.warning(f"{path} will be updated from the datastore.")
+                restore.append((path, content))
     if newer:
-        names = ", ".join(str(path) for path, _content in newer)
+        names = ", ".join(str(path) for path in newer)
         raise FatalError(
             f"{names} newer than datastore and could cause a cluster outage. Remove the file(s) from disk and restart "
             "to be recreated from datastore."
         )
-    if restore:
+    _write_back(restore)
+
+
+def overwrite(paths: Paths, secret: str) -> None:
+    """Put every file that the datastore has a copy of back, after a copy of `server/tls`: what a cluster reset does.
+
+    Raises:
+        FatalError: another token.
+    """
+    raw = stored_copy(paths.database, secret)
+    if raw is None:
+        return
+    logs.info("Reconciling bootstrap data between datastore and disk")
+    if paths.tls.is_dir():
+        backup = paths.server / f"tls-{int(time.time())}"
+        logs.info(f"Cluster reset: backing up certificates directory to {backup}")
+        shutil.copytree(paths.tls, backup, symlinks=True)
+    _write_back([(path, content) for _name, path, _stored_at, content in _copies(paths, raw)])
+
+
+def _copies(paths: Paths, raw: bytes) -> Iterator[tuple[str, Path, float, bytes]]:
+    copies = json.loads(raw)
+    for name, path in paths.bootstrap_files().items():
+        if name in copies:
+            stored_at = dt.datetime.fromisoformat(copies[name]["Timestamp"]).timestamp()
+            yield name, path, stored_at, base64.b64decode(copies[name]["Content"])
+
+
+def _write_back(files: list[tuple[Path, bytes]]) -> None:
+    if files:
         logs.warning("Updating bootstrap data on disk from datastore")
-        for path, content in restore:
-            write_private(path, content, 0o644 if path.suffix == ".crt" else 0o600)
+    for path, content in files:
+        write_private(path, content, 0o644 if path.suffix == ".crt" else 0o600)

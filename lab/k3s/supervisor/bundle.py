@@ -27,7 +27,6 @@ class Manifest:
     commit: str
     go_version: str
     data_hash: str
-    programs: tuple[str, ...]
 
 
 def archive() -> Path:
@@ -51,7 +50,6 @@ def read_manifest(path: Path) -> Manifest:
         commit=data["commit"],
         go_version=data["go_version"],
         data_hash=data["data_hash"],
-        programs=tuple(data["programs"]),
     )
 
 

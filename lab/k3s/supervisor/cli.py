@@ -17,7 +17,8 @@ USAGE:
 COMMANDS:
    server         Run management server
    kubectl        Run kubectl
-   etcd-snapshot  Manage etcd snapshots (always refused: the datastore is SQLite)
+   etcd-snapshot  Save and list etcd snapshots (refused where the datastore is SQLite)
+   certificate    Check and rotate certificates
 
    What k3s has besides is refused with exit code 1.
 
@@ -26,7 +27,7 @@ GLOBAL OPTIONS:
    --version, -v  print the version
 """
 _UNSUPPORTED = (
-    "agent", "certificate", "check-config", "completion", "crictl", "ctr", "secrets-encrypt", "token",
+    "agent", "check-config", "completion", "crictl", "ctr", "secrets-encrypt", "token",
 )  # fmt: skip
 
 
@@ -56,6 +57,26 @@ def _server(path: Path, manifest: Manifest, arguments: list[str]) -> int:
     return 0
 
 
+def _certificate(path: Path, manifest: Manifest, arguments: list[str]) -> int:
+    bundle.import_libraries(bundle.unpack(path, settings.configured_data_dir(os.environ), manifest))
+    from . import certificate_command  # noqa: PLC0415  needs the libraries that were just unpacked
+
+    certificate_command.run(arguments)
+    return 0
+
+
+def _etcd_snapshot(path: Path, manifest: Manifest, arguments: list[str]) -> int:
+    loaded = settings.load([], os.environ)
+    bundle.import_libraries(bundle.unpack(path, loaded.data_dir, manifest))
+    from . import snapshot_command  # noqa: PLC0415  needs the libraries that were just unpacked
+
+    snapshot_command.run(arguments, loaded)
+    return 0
+
+
+_COMMANDS = {"kubectl": _kubectl, "server": _server, "certificate": _certificate, "etcd-snapshot": _etcd_snapshot}
+
+
 def _dispatch(path: Path, manifest: Manifest, called_as: str, arguments: list[str]) -> int:
     if called_as == "kubectl":
         return _kubectl(path, manifest, arguments)
@@ -67,12 +88,8 @@ def _dispatch(path: Path, manifest: Manifest, called_as: str, arguments: list[st
     if command in {"help", "--help", "-h"}:
         print(USAGE, end="")
         return 0
-    if command == "kubectl":
-        return _kubectl(path, manifest, rest)
-    if command == "server":
-        return _server(path, manifest, rest)
-    if command == "etcd-snapshot":
-        raise FatalError("Error: etcd datastore disabled")
+    if command in _COMMANDS:
+        return _COMMANDS[command](path, manifest, rest)
     if command in _UNSUPPORTED:
         raise FatalError(f"Error: the lab's k3s has no `{command}`; use a real k3s to try that")
     print(f"No help topic for '{command}'", file=sys.stderr)

@@ -40,10 +40,10 @@ class Flag:
 _USED = {
     Kind.TEXT: (
         "bind-address advertise-address service-node-port-range cluster-domain flannel-backend write-kubeconfig-mode "
-        "write-kubeconfig-group"
+        "write-kubeconfig-group flannel-iface cluster-reset-restore-path etcd-snapshot-dir"
     ),
     Kind.NUMBER: "https-listen-port advertise-port",
-    Kind.SWITCH: "disable-network-policy debug",
+    Kind.SWITCH: "disable-network-policy debug cluster-reset",
     Kind.LIST: (
         "tls-san cluster-cidr service-cidr kube-apiserver-arg kube-controller-manager-arg node-label node-taint "
         "node-external-ip"
@@ -52,12 +52,12 @@ _USED = {
 _PARSED = {
     Kind.TEXT: (
         "egress-selector-mode servicelb-namespace helm-job-image agent-token agent-token-file etcd-snapshot-name "
-        "etcd-snapshot-schedule-cron etcd-snapshot-dir etcd-s3-endpoint etcd-s3-endpoint-ca etcd-s3-access-key "
+        "etcd-snapshot-schedule-cron etcd-s3-endpoint etcd-s3-endpoint-ca etcd-s3-access-key "
         "etcd-s3-secret-key etcd-s3-session-token etcd-s3-bucket etcd-s3-bucket-lookup-type etcd-s3-region "
         "etcd-s3-folder etcd-s3-proxy etcd-s3-config-secret etcd-s3-timeout default-local-storage-path "
         "image-credential-provider-bin-dir image-credential-provider-config container-runtime-endpoint "
         "default-runtime image-service-endpoint pause-image snapshotter private-registry system-default-registry "
-        "resolv-conf flannel-iface flannel-conf flannel-cni-conf secrets-encryption-provider vmodule alsologtostderr"
+        "resolv-conf flannel-conf flannel-cni-conf secrets-encryption-provider vmodule alsologtostderr"
     ),
     Kind.NUMBER: "etcd-snapshot-retention etcd-s3-retention lb-server-port v supervisor-port",
     Kind.SWITCH: (
@@ -73,11 +73,9 @@ _PARSED = {
     ),
 }
 _REFUSED = {
-    Kind.TEXT: (
-        "cluster-reset-restore-path datastore-cafile datastore-certfile datastore-keyfile vpn-auth vpn-auth-file log"
-    ),
+    Kind.TEXT: ("datastore-cafile datastore-certfile datastore-keyfile vpn-auth vpn-auth-file log"),
     Kind.SWITCH: (
-        "cluster-reset with-node-id docker secrets-encryption rootless disable-agent disable-apiserver "
+        "with-node-id docker secrets-encryption rootless disable-agent disable-apiserver "
         "disable-controller-manager disable-etcd"
     ),
 }
@@ -90,7 +88,7 @@ _SPECIAL = (
     Flag("node-name", Kind.TEXT, Effect.USED, (), "K3S_NODE_NAME"),
     Flag("node-ip", Kind.LIST, Effect.USED, ("i",)),
     Flag("server", Kind.TEXT, Effect.REFUSED, ("s",), "K3S_URL"),
-    Flag("cluster-init", Kind.SWITCH, Effect.REFUSED, (), "K3S_CLUSTER_INIT"),
+    Flag("cluster-init", Kind.SWITCH, Effect.USED, (), "K3S_CLUSTER_INIT"),
     Flag("datastore-endpoint", Kind.TEXT, Effect.REFUSED, (), "K3S_DATASTORE_ENDPOINT"),
 )
 

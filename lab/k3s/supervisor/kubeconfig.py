@@ -6,9 +6,9 @@ from pathlib import Path
 import yaml
 
 
-def by_path(url: str, ca: Path, certificate: Path, key: Path) -> str:
+def by_path(url: str, server_name: str, ca: Path, certificate: Path, key: Path) -> str:
     """Return the form of `server/cred/*.kubeconfig`, which names files."""
-    cluster = {"server": url, "certificate-authority": str(ca)}
+    cluster = {"server": url, "certificate-authority": str(ca), "tls-server-name": server_name}
     user = {"client-certificate": str(certificate), "client-key": str(key)}
     return _text("local", "Default", "user", cluster, user)
 

@@ -1,5 +1,6 @@
 """Log lines in k3s' format: `time="..." level=info msg="..."`, on standard error."""
 
+import json
 import sys
 import threading
 import time
@@ -71,3 +72,11 @@ def kubelet_error(source: str, message: str, **fields: str) -> None:
     stamp = time.strftime("%m%d %H:%M:%S", time.localtime(now))
     pairs = "".join(f" {key}={quote(value)}" for key, value in fields.items())
     _write(f"E{stamp}.{int(now % 1 * 1e6):06d}       1 {source}] {quote(message)}{pairs}")
+
+
+def etcd_panic(message: str, **fields: str) -> None:
+    """Write the line with which etcd ends itself (zap)."""
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    record = {"level": "panic", "ts": f"{stamp}.{int(now % 1 * 1e6):06d}Z", "logger": "etcd", "msg": message, **fields}
+    _write(json.dumps(record, separators=(",", ":")))

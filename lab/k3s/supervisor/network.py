@@ -59,6 +59,31 @@ def interface_address(name: str) -> str:
         return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)[20:24])
 
 
+def flannel_address(name: str) -> str:
+    """Return the address of the interface that `flannel-iface` names.
+
+    Raises:
+        LookupError: there is no such interface, or it has no address; the text is k3s' own.
+    """
+    start = f"interface {name} does not have a correct global unicast ip: "
+    problem = interface_problem(name)
+    if problem:
+        raise LookupError(start + problem)
+    try:
+        return interface_address(name)
+    except OSError as error:
+        raise LookupError(f"{start}can't find ip for interface {name}") from error
+
+
+def interface_problem(name: str) -> str:
+    """Return Go's words when there is no interface of this name, else nothing."""
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return "route ip+net: no such network interface"
+    return ""
+
+
 def choose_address() -> str:
     """Return the address of the interface with the default route, as Kubernetes chooses it.
 

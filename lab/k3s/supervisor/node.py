@@ -3,24 +3,21 @@
 Which of them is looked at when an address changed is in `versions.stale_node_is_fatal`.
 """
 
-import base64
-import hashlib
-import hmac
 import os
 import platform
-import secrets
+import ssl
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import logs, network
-from .api import ApiError, Client
+from . import faults, logs, network, node_password
+from .api import ApiError, Client, certificate_error
 from .logs import FatalError
-from .pki import write_private
 
 LEASE_SECONDS = 10
+AGENT_SECONDS = 5
 # the kubelet writes an unchanged status this rarely (nodeStatusReportFrequency)
 STATUS_SECONDS = 300
 # how long a start lives before its network policy controller looks at the node: the unit is "running" by then
@@ -47,7 +44,8 @@ class NodeConfig:
     labels: tuple[str, ...]
     taints: tuple[str, ...]
     version: str
-    pod_cidr: str
+    flannel_iface: str
+    ca_name: str
     network_policy: bool
     stale_node_is_fatal: bool
     password_file: Path
@@ -89,8 +87,8 @@ class Node:
 
     Args:
         config: what the configuration says.
-        admin: client with all rights (k3s' own controllers).
-        kubelet: client with the node's certificate.
+        admin: client with all rights (k3s' own controllers), past the listener.
+        kubelet: client with the node's certificate, through the listener.
     """
 
     def __init__(self, config: NodeConfig, admin: Client, kubelet: Client) -> None:
@@ -99,8 +97,8 @@ class Node:
         self._kubelet = kubelet
         self._path = f"/api/v1/nodes/{config.name}"
         self._status_written = 0.0
-        self._status_of: tuple[str, ...] = ()
         self._address_lost = False
+        self._was_there = False
 
     def run(self, stop: threading.Event) -> None:
         """Start the node's parts in k3s' order, then keep lease and status fresh until `stop`.
@@ -108,8 +106,9 @@ class Node:
         Raises:
             FatalError: what ends k3s, with its message.
         """
-        while not self._password_accepted():
-            if stop.wait(5):
+        while problem := self._not_ready():
+            logs.info(f"Waiting to retrieve agent configuration; server is not ready: {problem}")
+            if stop.wait(AGENT_SECONDS):
                 return
         present = self._admin.get(self._path)
         if present is not None and self._config.network_policy and self._config.stale_node_is_fatal:
@@ -121,10 +120,12 @@ class Node:
         self._write_status()
         self._write_metadata()
         if self._config.network_policy:
+            logs.debug("Waiting for Ready condition to be updated for network policy controller")
             stop.wait(_NETWORK_POLICY_DELAY)
             self._start_network_policy(self._admin.get(self._path))
         while not stop.is_set():
             try:
+                self._forget_deleted()
                 self._renew_lease()
                 self._write_status_when_due()
             except (ApiError, OSError) as error:
@@ -133,37 +134,36 @@ class Node:
                 )
             stop.wait(LEASE_SECONDS)
 
+    def _not_ready(self) -> str:
+        """Say why the agent has no configuration yet, in k3s' order and words; nothing when it has."""
+        url = f"https://{self._kubelet.host}:{self._kubelet.port}"
+        try:
+            self._kubelet.request("GET", "/readyz")
+        except ssl.SSLCertVerificationError as error:
+            return f'CA cert validation failed: Get "{url}/cacerts": {certificate_error(error, self._config.ca_name)}'
+        try:
+            self._forget_deleted()
+            node_password.verify(self._admin, self._config.name, self._config.password_file)
+        except node_password.RejectedError as error:
+            logs.error(f"unable to verify hash for node '{self._config.name}': hash does not match")
+            return str(error)
+        interface = self._config.flannel_iface
+        problem = network.interface_problem(interface) if interface else ""
+        return f"unable to find interface {interface}: {problem}" if problem else ""
+
+    def _forget_deleted(self) -> None:
+        """Do what k3s' controller does when somebody has deleted the Node object."""
+        is_there = self._admin.get(self._path) is not None
+        if self._was_there and not is_there:
+            node_password.forget(self._admin, self._config.name)
+        self._was_there = is_there
+
     def _start_network_policy(self, node: dict[str, Any] | None) -> None:
         addresses = (node or {}).get("status", {}).get("addresses", [])
         internal = [entry["address"] for entry in addresses if entry["type"] == "InternalIP"]
         if not any(network.has_address(address) for address in internal):
             raise FatalError(_NETWORK_POLICY_ERROR)
-        logs.info(f"Starting network policy controller version v2.2.1, node IP {', '.join(internal)}")
-
-    def _password_accepted(self) -> bool:
-        """Compare /etc/rancher/node/password with the hash in kube-system, or store one, as k3s does."""
-        file = self._config.password_file
-        if not file.exists():
-            write_private(file, secrets.token_hex(16).encode() + b"\n")
-        password = file.read_text().strip()
-        name = f"{self._config.name}.node-password.k3s"
-        secret = self._admin.get(f"/api/v1/namespaces/kube-system/secrets/{name}")
-        if secret is None:
-            body = {
-                "metadata": {"name": name},
-                "immutable": True,
-                "stringData": {"hash": _hash_password(password, secrets.token_hex(8))},
-            }
-            return self._admin.create("/api/v1/namespaces/kube-system/secrets", body)
-        known = base64.b64decode(secret["data"]["hash"]).decode()
-        if hmac.compare_digest(known, _hash_password(password, known.split(":")[1])):
-            return True
-        logs.error(
-            f"unable to verify hash for node '{self._config.name}': hash does not match: Node password rejected, "
-            f"duplicate hostname or contents of '{file}' may not match server node-passwd entry, try enabling a unique "
-            "node name with the --with-node-id flag"
-        )
-        return False
+        logs.info("Starting network policy controller version v2.2.1, built on 2025-08-05T00:00:00Z, go1.24.6")
 
     def _register(self) -> None:
         machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -188,18 +188,21 @@ class Node:
 
     def _write_metadata(self) -> None:
         """Write what k3s' own controllers write, which a kubelet may not."""
-        annotations = {
-            "k3s.io/hostname": self._config.name,
-            "k3s.io/internal-ip": self._config.address,
-            "alpha.kubernetes.io/provided-node-ip": self._config.address,
-            "flannel.alpha.coreos.com/public-ip": self._config.address,
-        }
+        annotations = {"k3s.io/hostname": self._config.name}
+        if not self._keeps_addresses(self._admin.get(self._path)):
+            annotations |= {
+                "k3s.io/internal-ip": self._config.address,
+                "alpha.kubernetes.io/provided-node-ip": self._config.address,
+                "flannel.alpha.coreos.com/public-ip": self._config.address,
+            }
         labels = {"node-role.kubernetes.io/control-plane": "true"}
-        body: dict[str, Any] = {"metadata": {"annotations": annotations, "labels": labels}}
-        node = self._admin.get(self._path)
-        if node is not None and not node["spec"].get("podCIDR"):
-            body["spec"] = {"podCIDR": self._config.pod_cidr, "podCIDRs": [self._config.pod_cidr]}
-        self._admin.request("PATCH", self._path, body)
+        self._admin.request("PATCH", self._path, {"metadata": {"annotations": annotations, "labels": labels}})
+
+    @staticmethod
+    def _keeps_addresses(node: dict[str, Any] | None) -> bool:
+        """Say whether the fault is asked for with which an existing object keeps its addresses."""
+        has_some = bool((node or {}).get("metadata", {}).get("annotations", {}).get("k3s.io/internal-ip"))
+        return has_some and faults.wanted(faults.STALE_NODE_ADDRESS)
 
     def _status(self) -> dict[str, Any]:
         resources = {
@@ -253,7 +256,10 @@ class Node:
                 "interfaces",
                 node=self._config.name,
             )
-        self._kubelet.request("PATCH", f"{self._path}/status", {"status": {**self._status(), "conditions": conditions}})
+        written = {**self._status(), "conditions": conditions}
+        if self._keeps_addresses(node):
+            del written["addresses"]
+        self._kubelet.request("PATCH", f"{self._path}/status", {"status": written})
         self._status_written = time.monotonic()
 
     def _write_status_when_due(self) -> None:
@@ -280,11 +286,6 @@ class Node:
             "spec": {"holderIdentity": self._config.name, "leaseDurationSeconds": 40, "renewTime": now},
         }
         self._kubelet.create(base, body)
-
-
-def _hash_password(password: str, salt: str) -> str:
-    digest = hashlib.scrypt(password.encode(), salt=salt.encode(), n=2**15, r=8, p=1, maxmem=64 << 20, dklen=64)
-    return f"$1:{salt}:15:8:1:{base64.b64encode(digest).decode()}"
 
 
 def _read(path: str) -> str:

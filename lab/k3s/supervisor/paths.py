@@ -33,9 +33,24 @@ class Paths:
         return self.server / "cred"
 
     @property
-    def database(self) -> Path:
-        """The datastore; `-wal` and `-shm` are beside it while it is open."""
+    def sqlite(self) -> Path:
+        """The datastore of a server without etcd."""
         return self.server / "db" / "state.db"
+
+    @property
+    def etcd(self) -> Path:
+        """What embedded etcd owns."""
+        return self.server / "db" / "etcd"
+
+    @property
+    def is_etcd(self) -> bool:
+        """Whether embedded etcd has been started here: k3s looks for its log."""
+        return (self.etcd / "member" / "wal").is_dir()
+
+    @property
+    def database(self) -> Path:
+        """The datastore in use; `-wal` and `-shm` are beside it while it is open."""
+        return self.etcd / "member" / "snap" / "db" if self.is_etcd else self.sqlite
 
     @property
     def kine_socket(self) -> Path:

@@ -80,6 +80,16 @@ def load_certificate(path: Path) -> x509.Certificate:
         raise FatalError(f"Error: preparing server: {path}: {error}") from error
 
 
+def common_name(path: Path) -> str:
+    """Return the common name of a certificate's subject.
+
+    Raises:
+        FatalError: it is not a certificate.
+    """
+    values = load_certificate(path).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(values[0].value) if values else ""
+
+
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC).replace(microsecond=0)
 
@@ -130,6 +140,11 @@ def alternative_names(certificate: x509.Certificate) -> tuple[set[str], set[str]
     return set(extension.get_values_for_type(x509.DNSName)), addresses
 
 
+def ends_soon(certificate: x509.Certificate) -> bool:
+    """Say whether k3s signs this certificate again at its next start because of its age."""
+    return certificate.not_valid_after_utc - _now() < RENEW_BEFORE
+
+
 def reason_to_sign(certificate: Path, key: Path, ca: x509.Certificate, names: Names) -> str | None:
     """Say why a certificate must be signed (again), or None when it is good."""
     if not (certificate.exists() and key.exists()):
@@ -139,7 +154,7 @@ def reason_to_sign(certificate: Path, key: Path, ca: x509.Certificate, names: Na
         present.verify_directly_issued_by(ca)
     except (ValueError, TypeError, InvalidSignature):
         return "signed by another CA"
-    if present.not_valid_after_utc - _now() < RENEW_BEFORE:
+    if ends_soon(present):
         return f"expires at {present.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
     dns, addresses = alternative_names(present)
     wanted = {str(ipaddress.ip_address(address)) for address in names.addresses}
@@ -150,7 +165,7 @@ def reason_to_sign(certificate: Path, key: Path, ca: x509.Certificate, names: Na
 def ensure_leaf(names: Names, certificate: Path, key: Path, ca_certificate: Path, ca_key: Path) -> bool:
     """Sign a certificate when it is missing, issued by another CA, near its end, or lacks a name.
 
-    An existing key is kept, as are the names that the old certificate had (k3s only adds names).
+    An existing key is kept.
 
     Returns:
         Whether it was signed now.
@@ -159,6 +174,19 @@ def ensure_leaf(names: Names, certificate: Path, key: Path, ca_certificate: Path
     reason = reason_to_sign(certificate, key, ca, names)
     if reason is None:
         return False
+    sign_leaf(names, certificate, key, ca_certificate, ca_key)
+    if reason != "missing":
+        logs.info(f"certificate CN={names.common_name} signed by {ca.subject.rfc4514_string()}: {reason}")
+    return True
+
+
+def sign_leaf(names: Names, certificate: Path, key: Path, ca_certificate: Path, ca_key: Path) -> None:
+    """Sign a certificate now, for the key that is there or a new one.
+
+    Raises:
+        FatalError: the CA or the key cannot be read.
+    """
+    ca = load_certificate(ca_certificate)
     private = _load_key(key) if key.exists() else ec.generate_private_key(ec.SECP256R1())
     now = _now()
     attributes = [x509.NameAttribute(NameOID.COMMON_NAME, names.common_name)]
@@ -189,9 +217,6 @@ def ensure_leaf(names: Names, certificate: Path, key: Path, ca_certificate: Path
     write_private(key, _pem_of_key(private))
     chain = signed.public_bytes(serialization.Encoding.PEM) + ca.public_bytes(serialization.Encoding.PEM)
     write_private(certificate, chain, 0o644)
-    if reason != "missing":
-        logs.info(f"certificate CN={names.common_name} signed by {ca.subject.rfc4514_string()}: {reason}")
-    return True
 
 
 def _subject_alternative_name(names: Names) -> x509.SubjectAlternativeName:

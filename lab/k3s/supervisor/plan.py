@@ -54,6 +54,19 @@ def _network(option: str, text: str) -> str:
         raise FatalError(f"Error: invalid {option} {text}: {error}") from error
 
 
+def _own_address(settings: Settings) -> str:
+    """Return the node's address where `node-ip` is not given: flannel's interface decides, else the default route.
+
+    Raises:
+        FatalError: there is none.
+    """
+    interface = settings.text("flannel-iface")
+    try:
+        return network.flannel_address(interface) if interface else network.choose_address()
+    except LookupError as error:
+        raise FatalError(f"Error: {error}" if interface else str(error)) from error
+
+
 def make_plan(settings: Settings) -> Plan:
     """Work out names and addresses.
 
@@ -63,17 +76,12 @@ def make_plan(settings: Settings) -> Plan:
     refused = settings.with_effect(Effect.REFUSED)
     if refused:
         raise FatalError(
-            f"Error: the lab's k3s is one server on SQLite and cannot do what --{refused[0]} asks for; "
+            f"Error: the lab's k3s is one server with its own datastore and cannot do what --{refused[0]} asks for; "
             "use a real k3s to try that"
         )
     if os.geteuid() != 0:
         raise FatalError("Error: server must run as root, or with --rootless and certain environment variables")
-    node_addresses = [_address("node-ip", item) for item in settings.items("node-ip")]
-    if not node_addresses:
-        try:
-            node_addresses = [network.choose_address()]
-        except LookupError as error:
-            raise FatalError(str(error)) from error
+    node_addresses = [_address("node-ip", item) for item in settings.items("node-ip")] or [_own_address(settings)]
     for taint in settings.items("node-taint"):
         parse_taint(taint)
     port = settings.number("https-listen-port", 6443)

@@ -1,27 +1,25 @@
 """`k3s server`: certificates, datastore, API server and node, in the order in which k3s starts them."""
 
 import grp
-import ipaddress
 import json
 import os
 import queue
-import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import bootstrap, logs, network, parts, pki, sdnotify
+from . import bootstrap, certificates, logs, network, node_password, parts, pki, sdnotify
 from .api import ApiError, Client
 from .bundle import Manifest
-from .controllers import NamespaceDefaults
+from .etcd import Etcd
 from .flags import Effect
-from .kubeconfig import by_path, embedded
+from .kubeconfig import embedded
 from .logs import FatalError
 from .node import Node, NodeConfig
 from .paths import NODE_PASSWORD, Paths
-from .plan import Plan, make_plan, serving_names
+from .plan import Plan, make_plan
 from .processes import Child
 from .settings import DEFAULT_KUBECONFIG, Settings
 from .versions import Version, stale_node_is_fatal
@@ -29,6 +27,7 @@ from .versions import Version, stale_node_is_fatal
 # Resident memory and processor time of an idle API server, measured: with 180MiB 250 MiB and 1 s a minute, 145MiB
 # 211 MiB and 1 s, 125MiB 195 MiB and 1.2 s, 100MiB 186 MiB and 19 s (it collects garbage all the time). Room to grow:
 API_SERVER_ENVIRONMENT = {"GOMEMLIMIT": "160MiB"}
+CONTROLLER_MANAGER_ENVIRONMENT = {"GOMEMLIMIT": "100MiB"}
 # the API server would wait a minute for watches to end; k3s, which is one process, does not
 STOP_SECONDS = 3
 
@@ -45,6 +44,7 @@ class Server:
         self._fatal: queue.Queue[str] = queue.Queue()
         self._children: list[Child] = []
         self._kine_error = ""
+        self._was_reset = False
         self._plan: Plan
 
     def run(self) -> None:
@@ -62,8 +62,13 @@ class Server:
             return
         self._plan = make_plan(self._settings)
         logs.info(f"Starting k3s {self._manifest.version} ({self._manifest.commit})")
+        if self._settings.switch("cluster-reset"):
+            self._reset(token)
+            return
         try:
             self._prepare(token)
+            if self._stop.is_set():
+                return
             self._start_api_server()
             if not self._stop.is_set():
                 self._ready()
@@ -81,61 +86,48 @@ class Server:
 
     def _prepare(self, token: str) -> None:
         paths, plan = self._paths, self._plan
-        for folder in (paths.server, paths.tls, paths.cred, paths.agent, paths.database.parent):
+        for folder in (paths.server, paths.tls, paths.cred, paths.agent, paths.sqlite.parent):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (paths.server / "manifests").mkdir(exist_ok=True, mode=0o700)
         ours = sorted(path.name for path in (paths.server / "manifests").glob("*.y*ml"))
         if ours:
             logs.warning(f"lab: manifests are not applied here: {', '.join(ours)}")
+        etcd = Etcd(paths, plan) if paths.is_etcd or self._settings.switch("cluster-init") else None
+        is_new = not paths.is_etcd
+        if etcd and not is_new:
+            etcd.check_data()
         secret = bootstrap.choose_token(paths, token)
         bootstrap.reconcile(paths, secret)
-        self._certificates()
+        if etcd and is_new:
+            etcd.begin()
+        certificates.prepare(paths, plan, self._settings)
         bootstrap.write_tokens(paths, secret)
-        problem = network.listen_error(plan.bind_address, plan.port)
+        self._check_port()
+        if etcd:
+            self._was_reset = etcd.started_normally()
+            etcd.wait_for_membership(self._stop)
+        if not self._stop.is_set():
+            self._start_kine()
+            bootstrap.store_copy(paths, secret)
+
+    def _check_port(self) -> None:
+        problem = network.listen_error(self._plan.bind_address, self._plan.port)
         if problem:
             raise FatalError(f"Error: preparing server: failed to init cluster datastore and https: {problem}")
-        self._start_kine()
-        bootstrap.store_copy(paths, secret)
 
-    def _certificates(self) -> None:
-        tls, cred, plan = self._paths.tls, self._paths.cred, self._plan
-        client_ca, server_ca, header_ca = tls / "client-ca.crt", tls / "server-ca.crt", tls / "request-header-ca.crt"
-        pki.ensure_ca("k3s-client", client_ca, tls / "client-ca.key")
-        pki.ensure_ca("k3s-server", server_ca, tls / "server-ca.key")
-        pki.ensure_ca("k3s-request-header", header_ca, tls / "request-header-ca.key")
-        pki.ensure_service_key(tls / "service.key", tls / "service.current.key")
-        if not (cred / "ipsec.psk").exists():
-            pki.write_private(cred / "ipsec.psk", secrets.token_hex(48).encode() + b"\n")
-        url = f"https://{plan.local_host}:{plan.port}"
-        for file, common_name, organization, config in (
-            ("client-admin", "system:admin", "system:masters", "admin"),
-            ("client-supervisor", "system:k3s-supervisor", "system:masters", "supervisor"),
-            ("client-controller", "system:kube-controller-manager", "", "controller"),
-            ("client-scheduler", "system:kube-scheduler", "", "scheduler"),
-            ("client-kube-apiserver", "system:apiserver", "system:masters", "api-server"),
-        ):
-            certificate, key = tls / f"{file}.crt", tls / f"{file}.key"
-            names = pki.Names(common_name, organization)
-            pki.ensure_leaf(names, certificate, key, client_ca, tls / "client-ca.key")
-            text = by_path(url, server_ca, certificate, key)
-            kubeconfig = cred / f"{config}.kubeconfig"
-            if not kubeconfig.exists() or kubeconfig.read_text() != text:
-                pki.write_private(kubeconfig, text.encode())
-        kubelet = self._paths.agent / "client-kubelet"
-        names = pki.Names(f"system:node:{plan.node_name}", "system:nodes")
-        pki.ensure_leaf(
-            names, kubelet.with_suffix(".crt"), kubelet.with_suffix(".key"), client_ca, tls / "client-ca.key"
+    def _reset(self, token: str) -> None:
+        """Do what `k3s server --cluster-reset` is for; k3s ends afterwards.
+
+        Raises:
+            FatalError: the datastore is not etcd, or its data, the token or the snapshot do not fit.
+        """
+        paths = self._paths
+        if not paths.etcd.is_dir():
+            raise FatalError("Error: the lab's k3s resets embedded etcd only, and there is none here")
+        self._check_port()
+        Etcd(paths, self._plan).reset(
+            bootstrap.choose_token(paths, token), self._settings.text("cluster-reset-restore-path")
         )
-        proxy = pki.Names("system:auth-proxy")
-        pki.ensure_leaf(
-            proxy, tls / "client-auth-proxy.crt", tls / "client-auth-proxy.key", header_ca,
-            tls / "request-header-ca.key",
-        )  # fmt: skip
-        serving = tls / "serving-kube-apiserver"
-        pki.ensure_leaf(
-            serving_names(plan, self._settings), serving.with_suffix(".crt"), serving.with_suffix(".key"), server_ca,
-            tls / "server-ca.key",
-        )  # fmt: skip
 
     def _child(
         self,
@@ -175,8 +167,9 @@ class Server:
                 break
             time.sleep(0.05)
 
-    def _client(self, certificate: Path) -> Client:
-        return Client(self._plan.local_host, self._plan.port, self._paths.tls / "server-ca.crt", certificate)
+    def _client(self, certificate: Path, server_name: str = certificates.API_SERVER_NAME) -> Client:
+        ca = self._paths.tls / "server-ca.crt"
+        return Client(self._plan.local_host, self._plan.port, ca, certificate, server_name)
 
     def _start_api_server(self) -> None:
         (self._paths.tls / "temporary-certs").mkdir(exist_ok=True, mode=0o700)
@@ -198,17 +191,17 @@ class Server:
         logs.info("k3s is up and running")
         sdnotify.notify("READY=1")
         admin = self._client(self._paths.tls / "client-supervisor.crt")
-        if "kube-controller-manager" in self._manifest.programs:
-            self._start_controller_manager()
-        else:
-            NamespaceDefaults(admin, self._paths.tls / "server-ca.crt", self._stop).start()
-        node = Node(self._node_config(), admin, self._client(self._paths.agent / "client-kubelet.crt"))
+        self._start_controller_manager()
+        if self._was_reset:
+            node_password.forget(admin, self._plan.node_name)
+        through_listener = self._client(self._paths.agent / "client-kubelet.crt", server_name="")
+        node = Node(self._node_config(), admin, through_listener)
         threading.Thread(target=self._run_node, args=(node,), name="node", daemon=True).start()
 
     def _start_controller_manager(self) -> None:
         arguments = parts.controller_manager(self._plan, self._settings, self._paths)
         logs.info(f"Running kube-controller-manager {' '.join(arguments)}")
-        self._child("kube-controller-manager", arguments, {"GOMEMLIMIT": "100MiB"})
+        self._child("kube-controller-manager", arguments, CONTROLLER_MANAGER_ENVIRONMENT)
 
     def _node_config(self) -> NodeConfig:
         plan, settings = self._plan, self._settings
@@ -219,7 +212,8 @@ class Server:
             labels=tuple(settings.items("node-label")),
             taints=tuple(settings.items("node-taint")),
             version=self._manifest.version,
-            pod_cidr=str(next(ipaddress.ip_network(plan.cluster_cidr).subnets(new_prefix=24))),
+            flannel_iface=settings.text("flannel-iface"),
+            ca_name=pki.common_name(self._paths.tls / "server-ca.crt"),
             network_policy=not settings.switch("disable-network-policy") and settings.text("flannel-backend") != "none",
             stale_node_is_fatal=stale_node_is_fatal(Version.parse(self._manifest.version)),
             password_file=NODE_PASSWORD,
@@ -233,7 +227,7 @@ class Server:
                 self._fatal.put(str(error))
                 return
             except (ApiError, OSError) as error:
-                logs.error(f"Waiting to retrieve agent configuration; server is not ready: {error}")
+                logs.info(f"Waiting to retrieve agent configuration; server is not ready: {error}")
                 self._stop.wait(2)
 
     def _check_children(self) -> None:

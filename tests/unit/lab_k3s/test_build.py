@@ -135,7 +135,7 @@ class TestUnpacking:
         bad = tmp_path / "bad"
         with zipfile.ZipFile(bad, "w") as archive:
             archive.writestr("payload/../../evil", "x")
-        manifest = bundle.Manifest(VERSION, "c", "go", "hash", ())
+        manifest = bundle.Manifest(VERSION, "c", "go", "hash")
         with pytest.raises(FatalError, match="damaged"):
             bundle.unpack(bad, tmp_path / "k3s", manifest)
         assert not (tmp_path / "evil").exists()

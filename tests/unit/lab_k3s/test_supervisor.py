@@ -199,7 +199,8 @@ class TestPlan:
     @pytest.mark.parametrize(
         "values",
         [
-            {"cluster-init": ["true"]},
+            {"datastore-endpoint": ["mysql://x"]},
+            {"flannel-iface": ["nosuch0"]},
             {"node-ip": ["10.0.0.300"]},
             {"service-cidr": ["10.43.0.0/33"]},
             {"node-taint": ["nonsense"]},
@@ -355,6 +356,8 @@ class TestBootstrap:
 class FakeApi:
     """One Node object, and what was written to it."""
 
+    host, port = "127.0.0.1", 6443
+
     def __init__(self, address: str | None) -> None:
         self.node: dict[str, Any] | None = None
         self.writes: list[str] = []
@@ -374,7 +377,9 @@ class FakeApi:
             self.node = {"metadata": {"uid": "new"}, "spec": body["spec"], "status": {}}
         return True
 
-    def request(self, method: str, path: str, body: dict[str, Any]) -> None:
+    def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        if body is None:
+            return
         self.writes.append(f"{method} {path}")
         if self.node is None:
             raise ApiError(404, "not found")
@@ -393,7 +398,7 @@ class TestNode:
     def run(tmp_path: Path, api: FakeApi, **changes: Any) -> None:
         values: dict[str, Any] = {
             "name": "one", "address": "10.0.0.2", "external_addresses": (), "labels": (), "taints": (),
-            "version": "v1.34.4+k3s1", "pod_cidr": "10.42.0.0/24", "network_policy": True,
+            "version": "v1.34.4+k3s1", "flannel_iface": "", "ca_name": "k3s-server-ca@1", "network_policy": True,
             "stale_node_is_fatal": False, "password_file": tmp_path / "password",
         }  # fmt: skip
         stop = threading.Event()
