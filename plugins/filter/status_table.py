@@ -30,7 +30,8 @@ def describe(host: str, state: dict[str, Any]) -> list[str]:
         containers = state["containers"].get(service, [])
         lines += [_container_line(service, container) for container in containers] or [f"    {service:<18} MISSING"]
     for entry in reversed(state["history"]):
-        what = f"{entry['action']} {entry['release']}: {entry['result']}"
+        # a deploy names its release, a recovery the rung that healed
+        what = f"{entry['action']} {entry.get('release') or entry.get('rung') or ''}".strip() + f": {entry['result']}"
         lines.append(f"    {entry['at']} {what} by {entry['by']}, {entry['seconds']} s")
     return lines
 

@@ -1,0 +1,247 @@
+"""The climb: one rung at a time, each remembered, verified, and kept or undone; also what a killed run left."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible.module_utils.backups.k3s import BackupError
+from ansible.module_utils.k3s_common import DATA_FOLDER
+from ansible.module_utils.k3s_recovery import verify
+from ansible.module_utils.k3s_recovery.configuration import ConfigurationError
+from ansible.module_utils.k3s_recovery.diagnosis import Cause, Diagnosis
+from ansible.module_utils.k3s_recovery.expected import expected_inventory, remember_inventory
+from ansible.module_utils.k3s_recovery.ladder import Choice, Wishes, plan
+from ansible.module_utils.k3s_recovery.machine import Machine, MachineError
+from ansible.module_utils.k3s_recovery.record import Record, RungEntry
+from ansible.module_utils.k3s_recovery.rungs import RUNGS
+from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, Settings
+from ansible.module_utils.k3s_recovery.rungs.node_object import settle
+from ansible.module_utils.kine_database import DatabaseError
+
+# What a rung can fail with; anything else is a mistake in it and ends the run with its traceback.
+FAILURES = (RungError, MachineError, BackupError, ConfigurationError, DatabaseError, OSError)
+# Rungs after which the cluster is another one, or an older one of its own.
+NEW_CLUSTER = "delete_cluster"
+RESTORING = ("restore", "snapshot_restore")
+
+
+class ClimbError(Exception):
+    """The recovery cannot go on; the text says why and the way out."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a step ended. `rung` is empty when none was left to try, or none was needed."""
+
+    rung: str
+    cause: str
+    state: str
+    seconds: float
+    sentence: str
+    done: bool
+    healed: bool
+
+
+class Climb:
+    """The steps of one recovery."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        record: Record,
+        settings: Settings,
+        *,
+        have_backup: bool = False,
+        rungs: Mapping[str, Rung] = RUNGS,
+        tell: Callable[[str], None] = lambda _rung: None,
+    ) -> None:
+        self._machine = machine
+        self._record = record
+        self._settings = settings
+        self._rungs = rungs
+        self._tell = tell
+        self._wishes = Wishes(settings.only, settings.skip, settings.allow_delete, have_backup)
+
+    def plan(self, diagnosis: Diagnosis) -> list[str]:
+        """Names of the rungs that would be tried, in order, as long as none heals."""
+        return [choice.rung for choice in plan(diagnosis.causes, self._wishes, self._record.tried())]
+
+    def step(self) -> Outcome:
+        """One rung with its verification. Raises RecordError, ClimbError."""
+        left = [entry for entry in self._record.rungs if entry.unfinished]
+        told = ""
+        diagnosis = self._diagnose()
+        if left:
+            entry = left[-1]
+            rung = self._rungs[entry.name]
+            if entry.state == "verifying" or (rung.finishes and entry.state == "applying"):
+                entry.run = self._record.runs
+                return self._try(entry, rung, diagnosis)
+            told = self._undo_after_kill(entry, rung, diagnosis)
+            diagnosis = self._machine.diagnose(self._settings.node_ip)
+        if diagnosis.refusal:
+            raise ClimbError(diagnosis.refusal)
+        if diagnosis.healthy and not self._settings.only:
+            return self._nothing_left(diagnosis, told)
+        self._record.remember_causes([dataclasses.asdict(cause) for cause in diagnosis.causes])
+        choices = plan(diagnosis.causes, self._wishes, self._record.tried())
+        if not choices:
+            return self._give_up(diagnosis, told)
+        outcome = self._begin(choices[0], diagnosis)
+        return dataclasses.replace(outcome, sentence=f"{told} {outcome.sentence}".strip())
+
+    def _diagnose(self) -> Diagnosis:
+        """What is wrong now: after a rung of this run as it was seen before that rung was undone."""
+        diagnosis = self._machine.diagnose(self._settings.node_ip)
+        if self._record.pending is None:
+            return diagnosis
+        causes = [Cause(**cause) for cause in self._record.pending]
+        return dataclasses.replace(diagnosis, causes=causes, healthy=False)
+
+    def _context(self, entry: RungEntry, diagnosis: Diagnosis) -> Context:
+        return Context(self._machine, self._record, entry, diagnosis, self._settings)
+
+    def _begin(self, choice: Choice, diagnosis: Diagnosis) -> Outcome:
+        entry = RungEntry(choice.rung, choice.cause, self._record.runs, started_at=self._machine.now())
+        rung = self._rungs[choice.rung]
+        self._record.rungs.append(entry)
+        self._record.save()
+        why_not = rung.unsuitable(self._context(entry, diagnosis))
+        if why_not:
+            return self._end(entry, "skipped", f"Not tried: {why_not}.")
+        return self._try(entry, rung, diagnosis)
+
+    def _try(self, entry: RungEntry, rung: Rung, diagnosis: Diagnosis) -> Outcome:
+        """Apply a rung (or go on with it after a kill), verify, and decide."""
+        self._tell(entry.name)
+        context = self._context(entry, diagnosis)
+        complete = entry.state == "verifying"
+        try:
+            if not complete:
+                entry.sentence = rung.apply(context)
+                complete = True
+                entry.state = "verifying"
+                self._record.save()
+            problem = self._verify(context)
+            if not problem:
+                settle(context)
+        except FAILURES as error:
+            problem = str(error)
+        if not problem:
+            return self._end(entry, "healed", entry.sentence)
+        after = self._machine.diagnose(self._settings.node_ip)
+        self._record.pending = [dataclasses.asdict(cause) for cause in after.causes]
+        self._record.remember_causes(self._record.pending)
+        if complete and self._helped(entry, diagnosis, after):
+            others = " ".join(cause.sentence for cause in after.causes)
+            return self._end(entry, "kept", f"{entry.sentence} Its cause is gone, so this stays. Still wrong: {others}")
+        return self._undo(entry, rung, context, problem)
+
+    @staticmethod
+    def _helped(entry: RungEntry, before: Diagnosis, after: Diagnosis) -> bool:
+        """Whether the rung's own cause is gone and another one is there."""
+        now = {cause.id for cause in after.causes}
+        own = {entry.cause} if entry.cause else {cause.id for cause in before.causes}
+        return bool(now) and bool(own - now)
+
+    def _undo(self, entry: RungEntry, rung: Rung, context: Context, problem: str) -> Outcome:
+        entry.state = "undoing"
+        self._record.save()
+        state = "undone"
+        try:
+            entry.undone = rung.undo(context)
+            # as it was found: crashing again and again, maybe, but not stopped
+            self._machine.start()
+        except FAILURES as error:
+            state, entry.undone = "failed", f"Undoing it failed: {error}"
+        words = [f"It did not heal: {problem.rstrip('.')}.", entry.undone]
+        return self._end(entry, state, " ".join(word for word in words if word))
+
+    def _undo_after_kill(self, entry: RungEntry, rung: Rung, diagnosis: Diagnosis) -> str:
+        try:
+            entry.undone = rung.undo(self._context(entry, diagnosis))
+            self._machine.start()
+        except FAILURES as error:
+            raise ClimbError(
+                f"An earlier run was killed in its rung {entry.name}, and that cannot be undone: {error}. The originals "
+                f"are in {self._record.folder}. Cure that, then run again."
+            ) from error
+        entry.state = "interrupted"
+        self._record.save()
+        return f"An earlier run was killed in its rung {entry.name}. {entry.undone}".strip()
+
+    def _end(self, entry: RungEntry, state: str, sentence: str) -> Outcome:
+        entry.state, entry.sentence = state, sentence
+        entry.seconds = round(entry.seconds + self._machine.now() - entry.started_at, 1)
+        healed = state == "healed"
+        if healed:
+            self._record.pending = None
+        self._record.save()
+        return Outcome(entry.name, entry.cause, state, entry.seconds, sentence, done=healed, healed=healed)
+
+    def _nothing_left(self, diagnosis: Diagnosis, told: str) -> Outcome:
+        """It is well although nobody has verified it yet: a killed run had done enough."""
+        begun = self._machine.now()
+        entry = RungEntry("", run=self._record.runs)
+        context = self._context(entry, diagnosis)
+        try:
+            problem = self._verify(context)
+            if not problem:
+                settle(context)
+        except FAILURES as error:
+            problem = str(error)
+        seconds = round(self._machine.now() - begun, 1)
+        if problem:
+            self._record.problem = problem
+            self._record.save()
+            return Outcome("", "", "failed", seconds, f"{told} {problem}".strip(), done=True, healed=False)
+        return Outcome("", "", "healed", seconds, f"{told} k3s is well.".strip(), done=True, healed=True)
+
+    def _give_up(self, diagnosis: Diagnosis, told: str) -> Outcome:
+        cures = [cause.cure or cause.sentence for cause in diagnosis.causes]
+        last = [entry.sentence for entry in self._record.rungs[-1:] if entry.run == self._record.runs]
+        words = [told, "No rung is left that makes sense.", *(cures or last)]
+        self._record.problem = " ".join(word for word in words if word)
+        self._record.save()
+        return Outcome("", "", "failed", 0.0, self._record.problem, done=True, healed=False)
+
+    def _verify(self, context: Context) -> str:
+        """Why it is not healed; "" when it is. Counts what was kept."""
+        problem = context.wait_up(stable=self._settings.stable_seconds)
+        if problem or (context.diagnosis.facts.get("datastore") or {}).get("kind") not in (None, "sqlite", "none"):
+            return problem
+        after = self._machine.inventory(context.server("db/state.db"))
+        before, key = expected_inventory(self._record), str(self._record.before.get("service_key", ""))
+        names = {entry.name for entry in self._record.rungs if entry.state in ("healed", "kept", "verifying")}
+        self._record.kept = verify.summary(after)
+        if NEW_CLUSTER in names:
+            return ""
+        missing = verify.differences(before, after) if before else []
+        same_key = verify.service_key(self._machine, context.data) == key if key else None
+        self._record.kept["service_account_key"] = same_key
+        if same_key is False and not names.intersection(RESTORING):
+            missing.append("the key that signs service accounts' tokens is another one, so every token is worthless")
+        for line in verify.fewer(before, after) if before else []:
+            self._record.add_lost(line)
+        return f"k3s runs, but not with the same cluster: {'; '.join(missing)}" if missing else ""
+
+
+def remember(machine: Machine, record: Record, diagnosis: Diagnosis) -> None:
+    """Write down how things were before anything is changed. Raises RecordError."""
+    facts: dict[str, Any] = diagnosis.facts
+    data = str(facts.get("data_dir") or DATA_FOLDER)
+    record.before["service_key"] = verify.service_key(machine, data)
+    record.before["node_name"] = str(facts.get("node_name") or "")
+    nodes = (facts.get("api") or {}).get("nodes") or []
+    record.before["addresses"] = [address for node in nodes for address in node.get("internal_ips", [])]
+    try:
+        remember_inventory(record, machine.inventory(machine.path(f"{data}/server/db/state.db")))
+    except (DatabaseError, OSError):
+        # damaged or gone: then a backup's content is what has to come back
+        record.before.pop("inventory", None)
+    record.causes = [dataclasses.asdict(cause) for cause in diagnosis.causes]
+    record.warnings = list(diagnosis.warnings)
+    record.save()

@@ -1,0 +1,127 @@
+"""One recovery at a time on a server: a lock while a step runs, and a lease of its run between the steps."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+PATH = Path("/run/lock/integr8scode-recover-k3s.lock")
+# A run that is alive asks for its next step sooner than this after the last one.
+LEASE_SECONDS = 20.0
+
+
+class LockedError(Exception):
+    """Another recovery works on this server; the text says who and since when."""
+
+
+def _when(moment: Any) -> str:
+    try:
+        return datetime.fromtimestamp(float(moment), timezone.utc).strftime("%H:%M:%S UTC")
+    except (TypeError, ValueError, OSError, OverflowError):
+        return "some time ago"
+
+
+class Lock:
+    """Held by one step of one run; a context manager.
+
+    run: the run's own name. The same run's next step always gets in; another one only when no step runs and the lease
+    has ended: the step's process was killed, or nothing was heard of its run for `LEASE_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        *,
+        by: str = "",
+        path: Path = PATH,
+        wait_seconds: float = 30.0,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._run, self._by, self._path, self._wait = run, by, path, wait_seconds
+        self._now, self._sleep = now, sleep
+        self._file = -1
+        self._since = 0.0
+
+    def __enter__(self) -> Self:
+        """Wait for it. Raises LockedError, OSError."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        deadline = self._now() + self._wait
+        while True:
+            held, owner = self._try(), self._read()
+            if held and self._free(owner):
+                self._since = float(owner["since"]) if owner.get("run") == self._run else self._now()
+                self.tell("")
+                return self
+            if held:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+            if self._now() >= deadline:
+                self._close()
+                rung = f", is at the rung {owner['rung']}" if owner.get("rung") else ""
+                raise LockedError(
+                    f"Another recovery works on this server: {owner.get('by') or 'somebody'} began it at "
+                    f"{_when(owner.get('since'))}{rung} (process {owner.get('pid', '?')}). Nothing was changed by this "
+                    f"run. Wait for its end, then run again; a recovery that is left alone ends by itself."
+                )
+            self._sleep(1)
+
+    def tell(self, rung: str) -> None:
+        """Write who holds it, and at which rung."""
+        body = {
+            "pid": os.getpid(),
+            "run": self._run,
+            "by": self._by,
+            "since": self._since,
+            "rung": rung,
+            "touched": self._now(),
+        }
+        text = json.dumps(body).encode()
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, text, 0)
+
+    def release(self) -> None:
+        """The run is over: the lease ends with it."""
+        os.ftruncate(self._file, 0)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go; the lease stays with the run."""
+        if self._read():
+            self.tell("")
+        self._close()
+
+    def _try(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _free(self, owner: Mapping[str, Any]) -> bool:
+        """Whether nobody else's lease is in the way. A step that was killed leaves its rung behind: its run is dead."""
+        if not owner or owner.get("run") == self._run or owner.get("rung"):
+            return True
+        return self._now() - float(owner.get("touched", 0)) > LEASE_SECONDS
+
+    def _read(self) -> dict[str, Any]:
+        with suppress(OSError, ValueError):
+            body = json.loads(os.pread(self._file, 65536, 0))
+            return body if isinstance(body, dict) else {}
+        return {}
+
+    def _close(self) -> None:
+        os.close(self._file)
+        self._file = -1

@@ -1,0 +1,68 @@
+"""The last good backup, when the database itself is damaged or gone; what came after it is lost, and said."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ansible.module_utils.backups.store import Backup
+from ansible.module_utils.k3s_recovery.expected import remember_inventory
+from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError
+
+# What belongs together in a cluster. Configuration and unit are this server's own and stay as they are.
+PARTS = frozenset({"database", "token", "certificates", "node_password"})
+
+
+def age(created: str, now: float) -> str:
+    """How long ago a backup was made, for people."""
+    # Python 3.10 does not know the Z
+    seconds = now - datetime.fromisoformat(created.replace("Z", "+00:00")).timestamp()  # noqa: FURB162
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172800 else f"{seconds / 86400:.0f} days"
+
+
+class Restore(Rung):
+    """Stop, put back, start."""
+
+    name = "restore"
+    finishes = True
+
+    def unsuitable(self, context: Context) -> str:
+        """Nothing to put back, or a datastore of another kind."""
+        if (context.diagnosis.facts.get("datastore") or {}).get("kind") == "etcd":
+            return "the datastore is embedded etcd, which has snapshots of its own"
+        return "" if context.machine.last_good() else "there is no backup that was found whole"
+
+    def apply(self, context: Context) -> str:
+        """What is there is moved aside by the restore itself, never deleted."""
+        backup = self._backup(context)
+        context.step("stop", backup=str(backup.path))
+        context.machine.stop()
+        context.step("restore")
+        context.machine.restore(backup, set(PARTS))
+        context.step("restored", restored=True)
+        context.record.restored_from = str(backup.path)
+        found = context.machine.inventory(context.server("db/state.db"))
+        lost = context.record.before.get("inventory") or {}
+        remember_inventory(context.record, found)
+        when = age(backup.created, context.machine.now())
+        revisions = int(lost["revision"]) - found.revision if lost.get("revision") else 0
+        context.record.add_lost(
+            f"All that changed in the cluster after the backup of {backup.created} ({when} ago)"
+            f"{f', {revisions} revisions' if revisions > 0 else ''}."
+        )
+        context.step("start")
+        context.machine.start()
+        return f"The backup {backup.path} of {backup.created} ({when} old) was put back."
+
+    @staticmethod
+    def _backup(context: Context) -> Backup:
+        """The one that was begun with before a kill, else the newest good one."""
+        begun = context.entry.data.get("backup")
+        for backup in context.machine.backups():
+            if str(backup.path) == begun:
+                return backup
+        found = context.machine.last_good()
+        if found is None:
+            raise RungError("There is no backup that was found whole.")
+        return found
