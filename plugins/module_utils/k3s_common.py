@@ -13,6 +13,10 @@ BINARY = "/usr/local/bin/k3s"
 CONFIG_FOLDER = "/etc/rancher/k3s"
 DATA_FOLDER = "/var/lib/rancher/k3s"
 UNIT = "k3s.service"
+# The interface of a fixed node address (role k3s: k3s_fixed_node_address).
+NODE_INTERFACE = "k3s-node"
+# Pods and services, unless config.yaml says otherwise.
+CLUSTER_NETWORKS = {"cluster-cidr": "10.42.0.0/16", "service-cidr": "10.43.0.0/16"}
 # Set while a new binary or file waits for a restart; /run forgets it on a reboot, which is a restart.
 PENDING = "/run/k3s-restart.pending"
 
@@ -128,6 +132,46 @@ def refuse_addresses(node_ip: str, *, addresses: list[str], has_default_route: b
                 f"would "
                 "crash again and again. Correct it or, where a default route exists, leave it empty. "
                 "Nothing has been changed."
+            )
+
+
+def refuse_fixed_address(
+    fixed: str, *, node_ip: str, settings: Mapping[str, str], others: list[str], config: Mapping[str, Any]
+) -> None:
+    """Raise K3sError when `fixed` ("": none is wanted) cannot be the node's address on an interface of its own.
+
+    `settings` maps the file (or variable) that sets node-ip to what it sets, `others` are the addresses of the other
+    interfaces, `config` holds settings of config.yaml.
+    """
+    if not fixed:
+        return
+    unchanged = "Nothing has been changed."
+    try:
+        address = ipaddress.IPv4Address(fixed)
+    except ValueError as error:
+        raise K3sError(f"k3s_fixed_node_address: {error}. Write one IPv4 address, as 192.0.2.1. {unchanged}") from error
+    if address.is_loopback or address.is_multicast or address.is_link_local or address.is_unspecified:
+        raise K3sError(
+            f"k3s_fixed_node_address {fixed} is a loopback, link-local, multicast or unspecified address, which the "
+            f"kubelet refuses. Take one as 192.0.2.1, which no network uses. {unchanged}"
+        )
+    if fixed in others:
+        raise K3sError(
+            f"k3s_fixed_node_address {fixed} is the address of another interface of this server. Take one that nothing "
+            f"else has, as 192.0.2.1, or set k3s_node_ip instead. {unchanged}"
+        )
+    for key, default in CLUSTER_NETWORKS.items():
+        for network in str(config.get(key) or default).split(","):
+            if address in ipaddress.ip_network(network.strip(), strict=False):
+                raise K3sError(
+                    f"k3s_fixed_node_address {fixed} is in {key} {network.strip()}, whose addresses k3s gives away. "
+                    f"Take one as 192.0.2.1, which no network uses. {unchanged}"
+                )
+    for source, other in {"k3s_node_ip": node_ip, **settings}.items():
+        if other.strip() not in {"", fixed}:
+            raise K3sError(
+                f"{source} sets node-ip {other}, and k3s_fixed_node_address is {fixed}: the node can have one of them. "
+                f"Remove one. {unchanged}"
             )
 
 

@@ -85,16 +85,17 @@ class Report:
             "warnings": self.warnings,
         }
 
-    def sentences(self) -> list[str]:
-        """It for people."""
-        lines = [f"k3s was restarted and has renewed {path}: {reason}" for path, reason in self.certificates.items()]
+    def sentences(self, *, applied: bool = True) -> list[str]:
+        """It for people; `applied`: it was done, not only predicted."""
+        begin = "k3s was restarted and has renewed" if applied else "k3s would be restarted to renew"
+        lines = [f"{begin} {path}: {reason}" for path, reason in self.certificates.items()]
         if self.certificate_end:
             lines.append(f"k3s' own certificates: the first ends {self.certificate_end}")
         for name, outcome in self.tokens.outcomes.items():
             done = "; ".join(outcome.reasons) or "nothing to do"
             what = "new token" if outcome.token_renewed else "token kept"
             lines.append(f"{name}: {what}, good until {outcome.expires} ({done})")
-        lines.append(f"restarted: {', '.join(self.restarted) or 'no worker'}")
+        lines.append(f"{'' if applied else 'would be '}restarted: {', '.join(self.restarted) or 'no worker'}")
         return lines + [f"warning: {warning}" for warning in self.warnings]
 
 

@@ -14,6 +14,8 @@ options:
   version: {type: str, required: true, description: Release that shall run.}
   token: {type: str, required: true, description: Token that it shall have.}
   node_ip: {type: str, default: "", description: Address of the node; empty lets k3s take the default route's.}
+  fixed_node_address: {type: str, default: "",
+                       description: Address that the node gets on an interface of its own; empty for none.}
   config: {type: dict, default: {}, description: Further settings of config.yaml.}
 author: integr8scode-ansible
 """
@@ -28,11 +30,16 @@ EXAMPLES = r"""
 RETURN = r"""
 installed_version: {description: Release of the binary on the server; empty without one., type: str, returned: always}
 architecture: {description: amd64 or arm64., type: str, returned: always}
+fixed_node_address: {description: Address of the interface for a fixed one; empty without one., type: str,
+                     returned: always}
 container: {description: Whether the server is a container and its kernel another's., type: bool, returned: always}
 """
 
+import fcntl
 import glob
 import os
+import socket
+import struct
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -41,6 +48,7 @@ from ansible.module_utils.k3s_common import (
     BINARY,
     CONFIG_FOLDER,
     DATA_FOLDER,
+    NODE_INTERFACE,
     K3sError,
     addresses_from_kernel,
     has_default_route,
@@ -48,10 +56,14 @@ from ansible.module_utils.k3s_common import (
     refuse_addresses,
     refuse_bind_address,
     refuse_cgroup_v1,
+    refuse_fixed_address,
     refuse_jump,
     refuse_token,
     yaml_scalar,
 )
+
+# asks the kernel for an interface's address (linux/sockios.h)
+SIOCGIFADDR = 0x8915
 
 
 def read(path: str) -> str:
@@ -66,6 +78,16 @@ def read(path: str) -> str:
 def in_container() -> bool:
     """Whether this server is a container, by the word that systemd leaves at its start."""
     return os.path.exists("/run/systemd/container") or os.path.exists("/.dockerenv")
+
+
+def interface_address(name: str) -> str:
+    """The IPv4 address of an interface; empty when there is no such interface, or it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, struct.pack("256s", name.encode()))
+        except OSError:
+            return ""
+    return socket.inet_ntoa(answer[20:24])
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -95,10 +117,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     refuse_jump(installed, wanted)
 
     config: dict[str, Any] = parameters["config"]
-    binds = {"k3s_config": str(config.get("bind-address", "") or "")}
-    for path in sorted(glob.glob(f"{CONFIG_FOLDER}/config.yaml.d/*.yaml")):
-        binds[path] = yaml_scalar(read(path), "bind-address") or ""
-    refuse_bind_address(binds)
+    drop_ins = {path: read(path) for path in sorted(glob.glob(f"{CONFIG_FOLDER}/config.yaml.d/*.yaml"))}
+
+    def settings(key: str) -> dict[str, str]:
+        """Who sets `key`, and to what."""
+        found = {"k3s_config": str(config.get(key, "") or "")}
+        return found | {path: yaml_scalar(text, key) or "" for path, text in drop_ins.items()}
+
+    refuse_bind_address(settings("bind-address"))
 
     kubelet = config.get("kubelet-arg", [])
     refuse_cgroup_v1(
@@ -106,9 +132,19 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         cgroup_v1=not os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
         kubelet_arguments=[str(item) for item in (kubelet if isinstance(kubelet, list) else [kubelet])],
     )
+    addresses = addresses_from_kernel(read("/proc/net/fib_trie"), read("/proc/net/if_inet6"))
+    fixed, present_fixed = parameters["fixed_node_address"], interface_address(NODE_INTERFACE)
+    refuse_fixed_address(
+        fixed,
+        node_ip=parameters["node_ip"],
+        settings=settings("node-ip"),
+        others=[address for address in addresses if address != present_fixed],
+        config=config,
+    )
     refuse_addresses(
-        parameters["node_ip"],
-        addresses=addresses_from_kernel(read("/proc/net/fib_trie"), read("/proc/net/if_inet6")),
+        fixed or parameters["node_ip"],
+        # the fixed one is made by this run
+        addresses=[*addresses, fixed] if fixed else addresses,
         has_default_route=has_default_route(read("/proc/net/route"), read("/proc/net/ipv6_route")),
     )
     # only a datastore ties k3s to a token
@@ -119,6 +155,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "changed": False,
         "installed_version": str(installed) if installed else "",
         "architecture": ARCHITECTURES[machine][0],
+        "fixed_node_address": present_fixed,
         "container": in_container(),
     }
 
@@ -130,6 +167,7 @@ def main() -> None:
             "version": {"type": "str", "required": True},
             "token": {"type": "str", "required": True, "no_log": True},
             "node_ip": {"type": "str", "default": ""},
+            "fixed_node_address": {"type": "str", "default": ""},
             "config": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,

@@ -70,7 +70,7 @@ def main() -> None:
         module.warn(warning)
     module.exit_json(
         changed=report.changed,
-        sentences=report.sentences(),
+        sentences=report.sentences(applied=not module.check_mode),
         diff=[
             {"before_header": outcome.path, "after_header": outcome.path, **outcome.diff}
             for outcome in report.tokens.outcomes.values()
