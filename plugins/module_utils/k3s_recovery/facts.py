@@ -2,82 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.k3s_recovery.addresses import Network
-from ansible.module_utils.k3s_recovery.configuration import Configuration
+from ansible.module_utils.k3s_common import BINARY, CONFIG_FOLDER, DATA_FOLDER
+from ansible.module_utils.k3s_recovery import journal as journals
+from ansible.module_utils.k3s_recovery import probes
+from ansible.module_utils.k3s_recovery.addresses import Network, read_network
+from ansible.module_utils.k3s_recovery.configuration import Configuration, settings_with_places
+from ansible.module_utils.k3s_recovery.journal import Journal
+from ansible.module_utils.k3s_recovery.probes import ApiState, Certificate, Datastore, Unit
+from ansible.module_utils.k3s_recovery.unit_words import read_text
 
-
-@dataclass(frozen=True)
-class Unit:
-    """What systemd says of k3s.service."""
-
-    loaded: bool = False
-    enabled: bool = False
-    active: str = "unknown"
-    sub: str = "unknown"
-    result: str = ""
-    restarts: int = 0
-    invocation: str = ""
-    running_seconds: float = 0.0  # 0 when it does not run
-    agent: bool = False  # k3s-agent.service is there instead, or the unit runs `k3s agent`
-    fragment: str = ""
-
-
-@dataclass(frozen=True)
-class Journal:
-    """The unit's journal; `starts` has the lines of each recent start, the oldest first."""
-
-    readable: bool = True
-    problem: str = ""
-    starts: list[list[str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate on disk or served; times in seconds since 1970."""
-
-    place: str
-    subject: str
-    issuer: str
-    names: list[str]
-    not_before: float
-    not_after: float
-    signed_by_ca: bool | None  # by the CA file of this server; None when that could not be found out
-
-
-@dataclass(frozen=True)
-class Node:
-    """A Node object."""
-
-    name: str
-    ready: bool
-    internal_ips: list[str]
-    control_plane: bool
-    version: str
-    labels: dict[str, str] = field(default_factory=dict)
-    taints: list[dict[str, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class ApiState:
-    """What the API server answers; `problem` is empty when it does."""
-
-    problem: str
-    version: str = ""
-    nodes: list[Node] = field(default_factory=list)
-    stored_password: str = ""  # hash of kube-system's node password secret against /etc/rancher/node/password: same, different, none, ''
-
-
-@dataclass(frozen=True)
-class Datastore:
-    """Where the cluster is kept."""
-
-    kind: str  # sqlite, etcd, external, none
-    path: str = ""
-    problem: str = ""  # why the database cannot be opened, in the words of SQLite
+SAFE_MODE = f"{CONFIG_FOLDER}/config.yaml.d/99-recover-k3s-safe-mode.yaml"
+NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105  (a path)
 
 
 @dataclass(frozen=True)
@@ -95,32 +37,166 @@ class Disk:
 class Facts:
     """All of it."""
 
-    hostname: str
-    node_name: str
-    now: float
-    binary_version: str  # '' when there is no binary, or it does not run
-    binary_problem: str
-    unit: Unit
-    configuration: Configuration
-    network: Network
-    journal: Journal
-    datastore: Datastore
-    certificates: list[Certificate]
-    served: Certificate | None  # what port 6443 shows
-    api: ApiState
-    token_matches: bool | None  # the configured token against server/token; None when there is nothing to compare
-    disks: list[Disk]
-    safe_mode: bool  # a recovery's drop-in is there
-    data_dir: str = "/var/lib/rancher/k3s"
+    hostname: str = ""
+    node_name: str = ""
+    now: float = 0.0
+    binary_version: str = ""  # '' when there is no binary, or it does not run
+    binary_problem: str = ""
+    unit: Unit = field(default_factory=Unit)
+    configuration: Configuration = field(default_factory=Configuration)
+    network: Network = field(default_factory=Network)
+    journal: Journal = field(default_factory=Journal)
+    datastore: Datastore = field(default_factory=lambda: Datastore("none"))
+    certificates: list[Certificate] = field(default_factory=list)
+    served: Certificate | None = None  # what the API's port shows
+    api: ApiState = field(default_factory=ApiState)
+    token_matches: bool | None = None  # the configured token against server/token; None: nothing to compare
+    disks: list[Disk] = field(default_factory=list)
+    safe_mode: bool = False  # a recovery's drop-in is there
+    data_dir: str = DATA_FOLDER
     gone: list[str] = field(default_factory=list)  # of server/db, server/tls, server/token: what is missing
     memory_available_bytes: int = 0
-    port_holder: str = ""  # another program that listens on the API's port
+    port: int = 6443
+    port_holder: str = ""  # who listens on the API's port while k3s does not run
+    lan_discovery: str = ""  # enabled or disabled where a NordVPN client says so
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON can hold it; no secret."""
-        raise NotImplementedError
+        """As JSON can hold it, for a report: no secret, no place of a character, the last lines of the last start."""
+        settings = {
+            key: [{"value": one.value, "place": one.place} for one in found]
+            for key, found in sorted(self.configuration.effective.items())
+        }
+        last = self.journal.starts[-1].lines if self.journal.starts else []
+        return {
+            "hostname": self.hostname,
+            "node_name": self.node_name,
+            "version": self.binary_version,
+            "unit": asdict(self.unit),
+            "settings": settings,
+            "configuration_files": self.configuration.files,
+            "configuration_problems": self.configuration.problems,
+            "interfaces": [asdict(one) for one in self.network.interfaces if one.addresses],
+            "default_routes": [asdict(one) for one in self.network.routes if one.default],
+            "datastore": asdict(self.datastore),
+            "certificates": [asdict(one) for one in self.certificates],
+            "served_certificate": asdict(self.served) if self.served else None,
+            "api": asdict(self.api),
+            "disks": [asdict(one) for one in self.disks],
+            "safe_mode": self.safe_mode,
+            "missing": self.gone,
+            "memory_available_bytes": self.memory_available_bytes,
+            "journal": [journals.quote(line) for line in last[-10:]],
+            "journal_problem": self.journal.problem,
+        }
+
+
+def disk(path: str) -> Disk | None:
+    """Room on the file system of `path`; None where it is not there."""
+    try:
+        status = os.statvfs(path)
+    except OSError:
+        return None
+    free = status.f_bavail * status.f_frsize
+    inodes = 100 * status.f_favail / status.f_files if status.f_files else 100.0
+    percent = 100 * status.f_bavail / status.f_blocks if status.f_blocks else 100.0
+    return Disk(path, free, round(percent, 1), round(inodes, 1), bool(status.f_flag & os.ST_RDONLY))
+
+
+def _disks(data: str) -> list[Disk]:
+    found: dict[tuple[int, float], Disk] = {}
+    for path in (f"{data}/server/db", data, "/var/lib/rancher", "/var/log", "/"):
+        one = disk(path)
+        # the same file system once
+        if one is not None:
+            found.setdefault((one.free_bytes, one.free_inodes_percent), one)
+    return list(found.values())
+
+
+def _memory() -> int:
+    match = re.search(r"MemAvailable:\s*(\d+) kB", read_text(Path("/proc/meminfo")))
+    return int(match[1]) << 10 if match else 0
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Secrets of this server, for comparing and for blotting out; they leave this module nowhere."""
+
+    configured: str
+    stored: str
+
+    @property
+    def matches(self) -> bool | None:
+        return self.configured == self.stored if self.configured and self.stored else None
+
+
+def _values(root: Path, configuration: Configuration) -> Iterable[str]:
+    """Tokens as they are written in the configuration's files."""
+    pattern = re.compile(
+        r"""(?m)^\s*["']?(?:token|K3S_TOKEN)["']?\s*[:=]\s*["']?([^"'\s#]+)|--token[= ]["']?([^"'\s]+)"""
+    )
+    for file in [*configuration.files, configuration.fragment, f"{configuration.fragment}.env"]:
+        for match in pattern.finditer(read_text(root / file.lstrip("/")) if file else ""):
+            yield match[1] or match[2]
+
+
+def _tokens(root: Path, configuration: Configuration, data: Path) -> _Tokens:
+    stored = probes.secret_of(read_text(data / "server/token"))
+    given = next(iter(_values(root, configuration)), "")
+    file = configuration.text("token-file")
+    if not given and file:
+        given = read_text(root / file.lstrip("/"))
+    return _Tokens(probes.secret_of(given), stored)
+
+
+def _datastore(configuration: Configuration, data: Path, secret: str, *, whole: bool) -> Datastore:
+    endpoint = configuration.text("datastore-endpoint")
+    if endpoint and endpoint != "sqlite":
+        return Datastore("external", endpoint)
+    if (data / "server/db/etcd").is_dir():
+        return Datastore("etcd", str(data / "server/db/etcd"))
+    if (data / "server/db/state.db").is_file():
+        return probes.database(data / "server/db/state.db", secret, whole=whole)
+    return Datastore("etcd" if configuration.switch("cluster-init") else "none")
 
 
 def collect(*, journal_lines: int = 400, root: Path = Path("/")) -> Facts:
     """Look at this server. Never raises for a broken one."""
-    raise NotImplementedError
+    unit = probes.unit()
+    configuration = settings_with_places(root)
+    data = root / configuration.text("data-dir", DATA_FOLDER).lstrip("/")
+    tokens = _tokens(root, configuration, data)
+    secrets = [tokens.configured, tokens.stored, read_text(root / NODE_PASSWORD.lstrip("/")).strip()]
+    hostname = os.uname().nodename
+    binary_version, binary_problem = probes.version(str(root / BINARY.lstrip("/")))
+    port = configuration.text("https-listen-port", "6443")
+    number = int(port) if port.isdigit() else 6443
+    bind = configuration.text("bind-address", "127.0.0.1")
+    host = "127.0.0.1" if bind in {"0.0.0.0", "::", "[::]"} else bind.strip("[]")  # noqa: S104  (read, not bound)
+    kubeconfig = configuration.text("write-kubeconfig", f"{CONFIG_FOLDER}/k3s.yaml")
+    answer = probes.api(str(root / kubeconfig.lstrip("/")))
+    well = unit.running and not answer.problem
+    missing = [name for name in ("server/db", "server/tls", "server/token") if not (data / name).exists()]
+    return Facts(
+        hostname=hostname,
+        node_name=(configuration.text("node-name") or hostname).lower(),
+        now=probes.now(),
+        binary_version=binary_version,
+        binary_problem=binary_problem,
+        unit=unit,
+        configuration=configuration,
+        network=read_network(),
+        journal=journals.read(journal_lines, secrets),
+        datastore=_datastore(configuration, data, tokens.configured or tokens.stored, whole=not well),
+        certificates=probes.certificates(data),
+        served=probes.served(host, number, data),
+        api=answer,
+        token_matches=tokens.matches,
+        disks=_disks(str(data)),
+        safe_mode=(root / SAFE_MODE.lstrip("/")).exists(),
+        data_dir=str(data),
+        gone=missing,
+        memory_available_bytes=_memory(),
+        port=number,
+        port_holder="" if unit.running else probes.port_holder(number),
+        lan_discovery=probes.lan_discovery(),
+    )

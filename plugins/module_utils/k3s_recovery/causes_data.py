@@ -1,0 +1,169 @@
+"""Causes in what k3s keeps: the datastore, the token, certificates, the node's password."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ansible.module_utils.k3s_recovery.cause import Cause, View, listed
+from ansible.module_utils.k3s_recovery.probes import AUTHORITIES, Certificate
+
+CLOCK_SECONDS = 300  # clocks of this size of difference are no cause
+
+
+def check(view: View) -> Iterator[Cause]:
+    """Every cause of this kind."""
+    yield from _files(view)
+    yield from _password(view)
+    yield from _certificates(view)
+    yield from _token(view)
+    if view.facts.datastore.kind == "external":
+        yield from _external(view)
+    elif view.facts.datastore.kind == "etcd":
+        yield from _etcd(view)
+    else:
+        yield from _database(view)
+
+
+def _files(view: View) -> Iterator[Cause]:
+    match = view.matches.get("newer_files")
+    if match is None:
+        return
+    files = [one for one in re.split(r"[,\s]+", match.values["files"]) if one.startswith("/")]
+    sentence = (
+        f"On disk {listed(files)} {'is' if len(files) == 1 else 'are'} newer than the copy in the datastore and not the "
+        "same: k3s refuses to start. Put aside, they are made again from the datastore."
+    )
+    yield Cause("certificate_newer_than_datastore", sentence, [match.line], "bootstrap_files", details={"files": files})
+
+
+def _password(view: View) -> Iterator[Cause]:
+    if view.line("node_password"):
+        sentence = (
+            f"The node {view.facts.node_name} is refused: /etc/rancher/node/password is not the one with which it was "
+            "registered."
+        )
+        details = {"node": view.facts.node_name}
+        yield Cause("node_password_rejected", sentence, view.line("node_password"), "node_password", details=details)
+
+
+def _clock(view: View, found: list[Certificate]) -> Cause | None:
+    """Certificates that are not valid yet: the clock went back."""
+    ahead = [one for one in found if one.not_before > view.facts.now + CLOCK_SECONDS]
+    if not ahead:
+        return None
+    hours = (ahead[0].not_before - view.facts.now) / 3600
+    sentence = f"This server's clock is wrong: {ahead[0].place} begins to be valid in {hours:.1f} hours."
+    cure = "set the clock (timedatectl set-ntp true, then timedatectl status) and run it again"
+    return Cause("clock_wrong", sentence, view.line("certificate_time"), "", cure)
+
+
+def _certificates(view: View) -> Iterator[Cause]:
+    facts = view.facts
+    # while k3s works, only what it shows now counts: it signs the others again at its next start
+    found = [facts.served] if facts.served else []
+    found += [] if view.well else facts.certificates
+    clock = _clock(view, found)
+    if clock is not None:
+        yield clock
+        return
+    authorities = [one for one in found if one.place.endswith(AUTHORITIES) and one.not_after < facts.now]
+    if authorities:
+        sentence = f"k3s' own certificate authority {listed([one.place for one in authorities])} has expired."
+        cure = "k3s certificate rotate-ca, by the vendor's instructions: every kubeconfig and token has to be renewed after"
+        yield Cause("authority_expired", sentence, view.line("certificate_time"), "", cure)
+        return
+    wrong = [f"{one.place} ({one.subject}) is not signed by this server's CA" for one in found if one.signed is False]
+    late = [f"{one.place} ({one.subject}) has expired" for one in found if one.not_after < facts.now]
+    lines = view.line("certificate") + view.line("certificate_time")
+    if not wrong and not late and not (lines and (facts.api.problem or not facts.unit.running)):
+        return
+    what = (wrong + late)[0] if wrong or late else "k3s does not trust its own certificates"
+    sentence = (
+        f"{what[0].upper()}{what[1:]}: the API server's clients refuse it, and k3s does not sign it again by itself."
+    )
+    yield Cause("certificate_mismatch", sentence, wrong + late + lines, "certificates")
+
+
+def _token(view: View) -> Iterator[Cause]:
+    waiting = view.matches.get("waiting_token")
+    if waiting is not None:
+        sentence = f"The token file {waiting.values['file']} is not there: k3s waits for it."
+        yield Cause("token_mismatch", sentence, [waiting.line], "token")
+        return
+    if view.well:
+        return
+    told = view.facts.datastore.token
+    wrong = told is False or (told is None and view.facts.token_matches is False)
+    if not wrong and not view.line("token"):
+        return
+    named = view.facts.configuration.items("token-file") or view.facts.configuration.items("token")
+    where = (named[-1].value or named[-1].place) if named else f"{view.facts.data_dir}/server/token"
+    sentence = (
+        f"The token ({where}) is not the one with which the cluster was made: k3s cannot read what it has stored."
+    )
+    evidence = view.line("token") or ["the datastore's bootstrap data belong to another token"]
+    yield Cause("token_mismatch", sentence, evidence, "token")
+
+
+def _external(view: View) -> Iterator[Cause]:
+    if view.line("snapshot_datastore"):
+        cure = "bring the external datastore back, or correct datastore-endpoint; it cannot be repaired from here"
+        yield Cause(
+            "datastore_unreachable",
+            "The external datastore does not answer.",
+            view.line("snapshot_datastore"),
+            "",
+            cure,
+        )
+
+
+def _etcd(view: View) -> Iterator[Cause]:
+    member = view.matches.get("etcd_member")
+    if member is not None:
+        sentence = (
+            "Embedded etcd knows this server by another address and does not let it in. With one server, a reset of the "
+            "cluster's membership keeps all data."
+        )
+        yield Cause("etcd_membership", sentence, [member.line], "cluster_reset")
+    if view.line("etcd_damaged"):
+        sentence = "The files of embedded etcd are damaged: it does not start with them."
+        yield Cause("etcd_damaged", sentence, view.line("etcd_damaged"), "snapshot_restore")
+    if view.line("already_reset"):
+        sentence = "A reset of the cluster's membership was done before and k3s not started normally since."
+        yield Cause("reset_left", sentence, view.line("already_reset"), "restart")
+
+
+def _database(view: View) -> Iterator[Cause]:
+    facts = view.facts
+    if view.well or view.line("disk_full"):
+        return
+    if facts.datastore.kind == "none":
+        yield from _missing(view)
+        return
+    problem = facts.datastore.problem
+    if problem and "readonly" not in problem:
+        sentence = f"The database {facts.datastore.path} is damaged: {problem}."
+        yield Cause("database_damaged", sentence, [f"SQLite: {problem}", *view.line("database")], "restore")
+    elif view.line("database"):
+        sentence = f"k3s cannot use its database {facts.datastore.path}."
+        yield Cause("database_damaged", sentence, view.line("database"), "restore")
+
+
+def _missing(view: View) -> Iterator[Cause]:
+    facts = view.facts
+    evidence = [f"{facts.data_dir}/{name} is missing" for name in facts.gone] or [f"no database in {facts.data_dir}"]
+    if "server/tls" in facts.gone or not facts.certificates:
+        sentence = (
+            "Everything that k3s kept is gone: the database and the certificates. A start makes a new, empty cluster."
+        )
+        cure = (
+            "restore a backup (playbooks/restore.yml); without one, only a new cluster remains, which no kubeconfig and "
+            f"no token of before fits: -e recover_k3s_delete_cluster={facts.hostname}"
+        )
+        yield Cause("database_missing_all_gone", sentence, evidence, "", cure)
+        return
+    sentence = (
+        "The database is gone, the certificates are there: a start makes an empty cluster with the same authority."
+    )
+    yield Cause("database_damaged", sentence, evidence, "restore")

@@ -1,0 +1,311 @@
+"""Looks at parts of this server that need programs or the network: systemd, the API, certificates, the datastore."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import ssl
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ansible.module_utils.k3s_common import UNIT, K3sError, token_secret
+from ansible.module_utils.k3s_node import Api, monotonic
+
+# A database up to this size is read wholly when k3s does not run; 64 MiB take some 0.2 s.
+QUICK_CHECK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What systemd says of k3s.service."""
+
+    loaded: bool = False
+    masked: bool = False
+    enabled: bool = False
+    active: str = "unknown"
+    sub: str = "unknown"
+    result: str = ""
+    restarts: int = 0
+    invocation: str = ""
+    running_seconds: float = 0.0  # 0 when it does not run
+    agent: bool = False  # k3s-agent.service is there
+
+    @property
+    def running(self) -> bool:
+        """Whether it is up, as far as systemd knows."""
+        return self.active == "active" and self.sub == "running"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A Node object."""
+
+    name: str
+    ready: bool
+    internal_ips: list[str]
+    control_plane: bool
+    version: str = ""
+    not_ready_because: str = ""
+
+
+@dataclass(frozen=True)
+class ApiState:
+    """What the API server answers; `problem` is empty when it does."""
+
+    problem: str = ""
+    version: str = ""
+    nodes: list[Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate on disk or served; times in seconds since 1970. `signed` says whether this server's CA signed it."""
+
+    place: str
+    subject: str
+    issuer: str
+    names: list[str]
+    not_before: float
+    not_after: float
+    signed: bool | None  # None when that could not be found out, or it is a CA
+
+
+@dataclass(frozen=True)
+class Datastore:
+    """Where the cluster is kept. `token` says whether its bootstrap data belong to the token that k3s will use."""
+
+    kind: str  # sqlite, etcd, external, none
+    path: str = ""
+    problem: str = ""  # why the database cannot be used, in SQLite's words
+    token: bool | None = None
+    size: int = 0
+
+
+def _run(command: Sequence[str], stdin: bytes = b"") -> tuple[int, str]:
+    """Exit code and output of a command; 127 where there is none of that name."""
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 127, str(error)
+    return done.returncode, done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
+
+
+def parse_units(text: str) -> Unit:
+    """The unit's state from `systemctl show k3s.service k3s-agent.service`."""
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.strip().split("\n\n")]
+    by_name = {block.get("Id", ""): block for block in blocks}
+    own, agent = by_name.get(UNIT, {}), by_name.get("k3s-agent.service", {})
+    since = int(own.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
+    running = own.get("ActiveState") == "active"
+    return Unit(
+        loaded=own.get("LoadState") == "loaded",
+        masked=own.get("LoadState") == "masked",
+        enabled=own.get("UnitFileState") == "enabled",
+        active=own.get("ActiveState", "unknown"),
+        sub=own.get("SubState", "unknown"),
+        result=own.get("Result", ""),
+        restarts=int(own.get("NRestarts") or 0),
+        invocation=own.get("InvocationID", ""),
+        running_seconds=max(0.0, monotonic() - since) if running and since else 0.0,
+        agent=agent.get("LoadState") == "loaded",
+    )
+
+
+def unit() -> Unit:
+    """The unit's state now."""
+    names = (
+        "Id,LoadState,UnitFileState,ActiveState,SubState,Result,NRestarts,InvocationID,ActiveEnterTimestampMonotonic"
+    )
+    _code, text = _run(["systemctl", "show", UNIT, "k3s-agent.service", f"--property={names}"])
+    return parse_units(text)
+
+
+def parse_nodes(answer: dict[str, Any]) -> list[Node]:
+    """The Node objects of /api/v1/nodes."""
+    found = []
+    for item in answer.get("items") or []:
+        status = item.get("status") or {}
+        labels = item["metadata"].get("labels") or {}
+        ready: dict[str, Any] = next((one for one in status.get("conditions") or [] if one.get("type") == "Ready"), {})
+        found.append(
+            Node(
+                name=item["metadata"]["name"],
+                ready=ready.get("status") == "True",
+                internal_ips=[
+                    one["address"] for one in status.get("addresses") or [] if one.get("type") == "InternalIP"
+                ],
+                control_plane="node-role.kubernetes.io/control-plane" in labels
+                or "node-role.kubernetes.io/etcd" in labels,
+                version=(status.get("nodeInfo") or {}).get("kubeletVersion", ""),
+                not_ready_because=str(ready.get("message", "the kubelet has not reported yet")),
+            )
+        )
+    return found
+
+
+def api(kubeconfig: str) -> ApiState:
+    """Ask the API server. Never raises; an answer that is missing is a problem."""
+    try:
+        client = Api(kubeconfig)
+        version = str(client.get("/version").get("gitVersion", ""))
+        return ApiState(version=version, nodes=parse_nodes(client.get("/api/v1/nodes")))
+    except (K3sError, ssl.SSLError, OSError, ValueError, KeyError, TypeError) as error:
+        return ApiState(problem=str(error))
+
+
+def parse_certificate(place: str, text: str, signed: bool | None) -> Certificate | None:
+    """Read what `openssl x509` prints."""
+    values = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line and not line.startswith(" "))
+    try:
+        begin, end = (parsedate_to_datetime(_mail_date(values[key])).timestamp() for key in ("notBefore", "notAfter"))
+    except (KeyError, ValueError, TypeError, IndexError):
+        return None
+    names = re.findall(r"(?:DNS|IP Address):([^\s,]+)", text)
+    return Certificate(place, values.get("subject", ""), values.get("issuer", ""), names, begin, end, signed)
+
+
+def _mail_date(text: str) -> str:
+    """`Nov 23 23:54:01 2026 GMT` as mails write it."""
+    month, day, clock, year = text.split()[:4]
+    return f"{day} {month} {year} {clock} +0000"
+
+
+def certificate(place: str, pem: bytes, authority: Path | None) -> Certificate | None:
+    """Read a certificate with openssl, and ask whether `authority` signed it, whatever the time."""
+    command = ["openssl", "x509", "-noout", "-subject", "-issuer", "-startdate", "-enddate", "-nameopt", "RFC2253"]
+    code, text = _run([*command, "-ext", "subjectAltName"], pem)
+    if code != 0:
+        return None
+    signed: bool | None = None
+    if authority is not None and authority.is_file():
+        verify = ["openssl", "verify", "-no_check_time", "-partial_chain", "-CAfile", str(authority), "/dev/stdin"]
+        code, _text = _run(verify, pem)
+        # 2: not verified; others: openssl itself cannot
+        signed = {0: True, 2: False}.get(code)
+    return parse_certificate(place, text, signed)
+
+
+# file below the data folder -> the authority that has to have signed it
+LEAVES = {
+    "server/tls/serving-kube-apiserver.crt": "server/tls/server-ca.crt",
+    "server/tls/client-kube-apiserver.crt": "server/tls/client-ca.crt",
+    "server/tls/client-admin.crt": "server/tls/client-ca.crt",
+    "agent/serving-kubelet.crt": "server/tls/server-ca.crt",
+    "agent/client-kubelet.crt": "server/tls/client-ca.crt",
+}
+AUTHORITIES = ("server/tls/server-ca.crt", "server/tls/client-ca.crt")
+LISTENER = "server/tls/dynamic-cert.json"
+
+
+def certificates(data: Path) -> list[Certificate]:
+    """k3s' certificates that decide whether it works. Those that are missing are left out."""
+    found = []
+    for name, authority in [*LEAVES.items(), *((name, "") for name in AUTHORITIES)]:
+        with contextlib.suppress(OSError):
+            one = certificate(str(data / name), (data / name).read_bytes(), data / authority if authority else None)
+            found += [one] if one else []
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, binascii.Error):
+        pem = base64.b64decode(json.loads((data / LISTENER).read_bytes())["data"]["tls.crt"])
+        one = certificate(str(data / LISTENER), pem, data / "server/tls/server-ca.crt")
+        found += [one] if one else []
+    return found
+
+
+def served(host: str, port: int, data: Path) -> Certificate | None:
+    """The certificate that the API's port shows; None where nothing answers."""
+    try:
+        pem = ssl.get_server_certificate((host, port), timeout=3).encode()
+    except (OSError, ValueError):
+        return None
+    return certificate(f"port {port}", pem, data / "server/tls/server-ca.crt")
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open to read without writing anything, not even the index of the write-ahead log."""
+    log = path.with_name(f"{path.name}-wal")
+    quiet = "mode=ro&readonly_shm=1" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
+    return sqlite3.connect(f"file:{quote(str(path))}?{quiet}", uri=True, timeout=2)
+
+
+def database(path: Path, secret: str, *, whole: bool) -> Datastore:
+    """Look into kine's SQLite file: whether it can be read (`whole`: every page, if it is not too large), and its token."""
+    size = path.stat().st_size
+    if size == 0:
+        return Datastore("sqlite", str(path), "it is empty", size=0)
+    try:
+        with contextlib.closing(_open(path)) as connection:
+            if whole and size <= QUICK_CHECK_BYTES:
+                told = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
+                if told != ["ok"]:
+                    return Datastore("sqlite", str(path), "; ".join(told)[:300], size=size)
+            connection.execute("SELECT id FROM kine ORDER BY id DESC LIMIT 1").fetchone()
+            query = (
+                "SELECT DISTINCT name FROM kine WHERE name >= '/bootstrap/' AND name < '/bootstrap0' AND deleted = 0"
+            )
+            keys = {str(row[0]).rpartition("/")[2] for row in connection.execute(query)}
+    except sqlite3.Error as error:
+        words = str(error)
+        # busy is no damage
+        problem = "" if "locked" in words or "busy" in words else words
+        return Datastore("sqlite", str(path), problem, size=size)
+    own = hashlib.sha256(secret.encode()).hexdigest()[:12] if secret else ""
+    return Datastore("sqlite", str(path), token=own in keys if own and keys else None, size=size)
+
+
+def secret_of(text: str) -> str:
+    """The secret part of a token's text."""
+    return token_secret(text) if text.strip() else ""
+
+
+def port_holder(port: int) -> str:
+    """The program that listens on a TCP port, as `name (pid 1)`; empty when nobody does."""
+    wanted = f":{port:04X}"
+    sockets = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            rows = [line.split() for line in Path(table).read_text().splitlines()[1:]]
+            sockets |= {f"socket:[{row[9]}]" for row in rows if row[1].endswith(wanted) and row[3] == "0A"}
+    if not sockets:
+        return ""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if any(os.readlink(one) in sockets for one in (process / "fd").iterdir()):
+                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+    return "a program that cannot be seen from here"
+
+
+def version(binary: str) -> tuple[str, str]:
+    """What `k3s --version` says, or why it does not run."""
+    if not os.path.exists(binary):
+        return "", f"{binary} is not there"
+    code, text = _run([binary, "--version"])
+    match = re.search(r"v\d+\.\d+\.\d+\S*\+k3s\d+", text)
+    if match:
+        return match.group(), ""
+    return "", f"{binary} does not run (exit code {code}: {text.strip()[:200] or 'no output'})"
+
+
+def lan_discovery() -> str:
+    """Whether NordVPN's client lets the LAN in: enabled, disabled, or nothing where there is no such client."""
+    if not os.path.exists("/usr/bin/nordvpn"):
+        return ""
+    _code, text = _run(["nordvpn", "settings"])
+    match = re.search(r"LAN Discovery: (enabled|disabled)", text, re.IGNORECASE)
+    return match[1].lower() if match else ""
+
+
+def now() -> float:
+    """Seconds since 1970."""
+    return time.time()
