@@ -53,24 +53,26 @@ def alone(subcommand: str) -> Iterator[None]:
 
 def perform(subcommand: str) -> int:
     """Runs a subcommand and writes down how it ended; its exit code."""
-    started, message = time.monotonic(), ""
+    started = time.monotonic()
+    code, message = 1, "it ended with an error of its own, which the journal shows"
     try:
         with alone(subcommand):
             module = importlib.import_module(f"ansible.module_utils.maintenance.{SUBCOMMANDS[subcommand]}")
-            code = int(module.run(configuration(subcommand)))
+            code, message = int(module.run(configuration(subcommand))), ""
     except (MaintenanceError, OSError) as error:
-        code, message = 1, str(error)
+        message = str(error)
         print(f"{subcommand} failed: {message}", file=sys.stderr)
-    ended = now()
-    write_state(
-        subcommand,
-        subcommand=subcommand,
-        result="ok" if code == 0 else "failed",
-        at=ended,
-        seconds=round(time.monotonic() - started, 1),
-        message=message,
-        last_success=ended if code == 0 else read_state(subcommand).get("last_success", ""),
-    )
+    finally:
+        ended = now()
+        write_state(
+            subcommand,
+            subcommand=subcommand,
+            result="ok" if code == 0 else "failed",
+            at=ended,
+            seconds=round(time.monotonic() - started, 1),
+            message=message,
+            last_success=ended if code == 0 else read_state(subcommand).get("last_success", ""),
+        )
     return code
 
 
