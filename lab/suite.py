@@ -20,7 +20,8 @@ from lab.settings import ROOT, LabError, Settings
 from lab.shell import install, tail
 
 PART_MINUTES = 40
-"""A part that takes longer hangs: it is ended and counts as failed."""
+LONG_PART_MINUTES = 120
+"""A part that takes longer hangs: it is ended and counts as failed. The second with the full windows of `--long`."""
 
 LANE_MEMORY_MB = 7000
 """Memory that must be free before two Molecule scenarios run side by side; one with the whole stack takes 4 GB."""
@@ -162,6 +163,7 @@ def make_parts(reports: Path, long: bool) -> dict[str, Part]:
 
 def _run(command: Sequence[str], environment: dict[str, str], log: Path) -> bool:
     """Run one command of a part with its output appended to the log. Returns whether it succeeded in time."""
+    minutes = LONG_PART_MINUTES if environment.get("INTEGR8SCODE_TEST_LONG") else PART_MINUTES
     with log.open("a", encoding="utf-8") as sink:
         sink.write(f"$ {' '.join(command)}\n")
         sink.flush()
@@ -179,9 +181,9 @@ def _run(command: Sequence[str], environment: dict[str, str], log: Path) -> bool
             sink.write(f"{command[0]} cannot be run: {error}\n")
             return False
         try:
-            return process.wait(PART_MINUTES * 60) == 0
+            return process.wait(minutes * 60) == 0
         except subprocess.TimeoutExpired:
-            sink.write(f"ended after {PART_MINUTES} minutes\n")
+            sink.write(f"ended after {minutes} minutes\n")
             return False
         finally:
             if process.poll() is None:

@@ -38,6 +38,7 @@ def test_row(row: Row, servers: Servers) -> None:
     )
     assert below.code == 2, below.output
     assert set(below.states()) == set(row.lower), below.report
+    assert below.states()["restart"] != "skipped"
     assert not {"healed", "kept"} & set(below.states().values()), below.report
 
     healed = server.recover(stable_seconds=STABLE_SECONDS, **variables)

@@ -107,3 +107,11 @@ def test_one_lane_where_the_machine_is_small(monkeypatch: pytest.MonkeyPatch, tm
     assert made.lanes(wanted) == [["site"], ["lab", "docker"]]
     monkeypatch.setattr(suite, "_free_memory_mb", lambda: suite.LANE_MEMORY_MB - 1)
     assert made.lanes(wanted) == [wanted]
+
+
+def test_long_runs_have_longer(run: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "PART_MINUTES", 0.001)
+    part = Part("unit", [python("import time; time.sleep(0.5)")], own=1)
+    assert run(part)[0].failed == 1  # type: ignore[operator]
+    part.environment["INTEGR8SCODE_TEST_LONG"] = "1"
+    assert run(part)[0].failed == 0  # type: ignore[operator]
