@@ -79,6 +79,8 @@ class Restore:
             errors = (problem.details or {})["writeErrors"]
             failed = len(errors)
             for one in errors:
+                if "stop" in self.options.flags:
+                    raise
                 say(f"continuing through error: {one['errmsg']}")
         self.counts[namespace][0] += len(documents) - failed
         self.counts[namespace][1] += failed
@@ -126,7 +128,7 @@ def restore(client: MongoClient[dict[str, Any]], options: Options, source: Binar
 
 def main() -> int:
     """Restore; gives the exit code, which is 0 even where single documents failed."""
-    flags = {"--drop": "drop", "--dryRun": "dry"}
+    flags = {"--drop": "drop", "--dryRun": "dry", "--stopOnError": "stop"}
     options = parse("mongorestore", sys.argv[1:], {}, flags, {"--nsInclude", "--nsExclude"})
     client = connect(options)
     target = options.values["archive"]

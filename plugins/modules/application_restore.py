@@ -1,0 +1,208 @@
+#!/usr/bin/python
+"""Restore a backup of the application: check it, place what a fresh server starts from, replace the data."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: application_restore
+short_description: Restore a backup of the application
+description:
+  - O(state=checked) reads the backup to its end and says what stands against restoring it. Nothing is changed.
+  - O(state=placed) gives a fresh server certificates with their authority, the release and the history. It does nothing
+    where a release is there already.
+  - O(state=restored) replaces the data in the running MongoDB and merges the history. All services but MongoDB, Kafka
+    and the edge are stopped meanwhile. When that fails, the data of O(safety) are put back.
+  - The vault's secrets count, not those of the backup. MongoDB's own users are left alone.
+options:
+  path:
+    description: The backup's file on the server, its manifest beside it.
+    type: path
+    required: true
+  state:
+    description: What to do.
+    type: str
+    choices: [checked, placed, restored]
+    default: checked
+  base:
+    description: Where the application is installed.
+    type: path
+    default: /opt/integr8scode
+  project:
+    description: Its Compose project.
+    type: str
+    default: integr8scode
+  identity:
+    description: The text of age's identity that opens an encrypted backup. It is written to no file.
+    type: str
+    default: ""
+  mongodb_version:
+    description: The MongoDB that shall read it, for O(state=checked).
+    type: str
+    default: ""
+  mongo_root_username:
+    description: The vault's, to be told where the backup has another; for O(state=checked).
+    type: str
+    default: ""
+  mongo_root_password:
+    description: Likewise.
+    type: str
+    default: ""
+  safety:
+    description: A backup of what is there now, for O(state=restored).
+    type: path
+    default: ""
+  timeout:
+    description: Seconds that MongoDB's restore may take.
+    type: int
+    default: 3600
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Check a backup
+  application_restore:
+    path: /var/backups/integr8scode/application-web1-20261124T001500Z.tar.gz
+
+- name: Replace the data
+  application_restore:
+    path: /var/backups/integr8scode/application-web1-20261124T001500Z.tar.gz
+    state: restored
+    safety: /var/backups/integr8scode/application-web1-20261124T091500Z.tar.gz
+"""
+
+RETURN = r"""
+problems:
+  description: What stands against a restore, each with its cure.
+  type: list
+  returned: when O(state=checked)
+notes:
+  description: What will be different afterwards.
+  type: list
+  returned: when O(state=checked)
+backup:
+  description: C(host), C(created), C(release), C(tag) and C(documents) of the backup.
+  type: dict
+  returned: when O(state=checked)
+placed:
+  description: What was placed.
+  type: list
+  returned: when O(state=placed)
+documents:
+  description: Restored documents by namespace.
+  type: dict
+  returned: when O(state=restored)
+left:
+  description: Collections that the backup does not know and that stay.
+  type: list
+  returned: when O(state=restored)
+seconds_down:
+  description: How long the application was away.
+  type: float
+  returned: when O(state=restored)
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.backups.application import check, place, restore
+from ansible.module_utils.backups.store import Backup, BackupError, load
+from ansible.module_utils.basic import AnsibleModule
+
+
+@contextmanager
+def identity_file(text: str) -> Iterator[str]:
+    """A name under which age can read the identity, which lies in memory alone; empty for none."""
+    if not text:
+        yield ""
+        return
+    descriptor = os.memfd_create("identity")
+    try:
+        os.write(descriptor, text.encode())
+        yield f"/proc/{os.getpid()}/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def checked(backup: Backup, wanted: dict[str, Any], identity: str) -> dict[str, Any]:
+    """The module's answer for state checked. Raises BackupError."""
+    login = {name: wanted[f"mongo_root_{name}"] for name in ("username", "password")}
+    found = check(
+        backup,
+        mongodb_version=wanted["mongodb_version"],
+        identity=identity,
+        login={name: value for name, value in login.items() if value},
+    )
+    about = {
+        "host": backup.manifest["host"],
+        "created": backup.created,
+        "release": found.release,
+        "tag": found.tag,
+        "documents": found.documents,
+    }
+    return {"changed": False, "problems": found.problems, "notes": found.notes, "backup": about}
+
+
+def placed(backup: Backup, wanted: dict[str, Any], identity: str, *, dry: bool) -> dict[str, Any]:
+    """The module's answer for state placed. Raises BackupError."""
+    base = Path(wanted["base"])
+    if (base / "current").is_symlink():
+        return {"changed": False, "placed": []}
+    return {"changed": True, "placed": [] if dry else place(backup, base=base, identity=identity)}
+
+
+def restored(backup: Backup, wanted: dict[str, Any], identity: str, *, dry: bool) -> dict[str, Any]:
+    """The module's answer for state restored. Raises BackupError."""
+    if dry:
+        return {"changed": True, "documents": {}, "left": [], "seconds_down": 0.0}
+    done = restore(
+        backup,
+        base=Path(wanted["base"]),
+        project=wanted["project"],
+        safety=load(Path(wanted["safety"])) if wanted["safety"] else None,
+        identity=identity,
+        timeout=wanted["timeout"],
+    )
+    return {"changed": True, "documents": done.documents, "left": done.left, "seconds_down": done.seconds_down}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["checked", "placed", "restored"], "default": "checked"},
+            "base": {"type": "path", "default": "/opt/integr8scode"},
+            "project": {"type": "str", "default": "integr8scode"},
+            "identity": {"type": "str", "default": "", "no_log": True},
+            "mongodb_version": {"type": "str", "default": ""},
+            "mongo_root_username": {"type": "str", "default": ""},
+            "mongo_root_password": {"type": "str", "default": "", "no_log": True},
+            "safety": {"type": "path", "default": ""},
+            "timeout": {"type": "int", "default": 3600},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    try:
+        backup = load(Path(wanted["path"]))
+        with identity_file(wanted["identity"]) as identity:
+            if wanted["state"] == "checked":
+                answer = checked(backup, wanted, identity)
+            elif wanted["state"] == "placed":
+                answer = placed(backup, wanted, identity, dry=module.check_mode)
+            else:
+                answer = restored(backup, wanted, identity, dry=module.check_mode)
+    except BackupError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()
