@@ -147,12 +147,13 @@ class Etcd:
         if snapshot.is_dir():
             raise FatalError(f"{start}etcd: snapshot path must be a file, not a directory: {snapshot}")
         old = self._paths.etcd.with_name(f"etcd-old-{int(time.time())}")
-        if not self._paths.etcd.is_dir():
-            raise FatalError(f"{start}rename {self._paths.etcd} {old}: no such file or directory")
         problem = database_problem(snapshot)
         if problem:
             raise FatalError(f"{start}snapshot file {snapshot}: {problem}")
-        self._paths.etcd.rename(old)
+        try:
+            self._paths.etcd.rename(old)
+        except OSError as error:
+            raise FatalError(f"{start}rename {self._paths.etcd} {old}: {(error.strerror or '').lower()}") from error
         logs.info(f"Pre-restore etcd database moved to {old}")
         database = self._paths.etcd / "member" / "snap" / "db"
         database.parent.mkdir(parents=True, mode=0o700)
@@ -169,7 +170,7 @@ class Etcd:
 def database_problem(path: Path) -> str:
     """Return what is wrong with a database, in SQLite's words, or nothing.
 
-    Only reads; a file that is missing is wrong too.
+    A `-wal` beside it is merged, as any opening does; a file that is missing is wrong too.
     """
     if not path.is_file():
         return "no such file or directory"

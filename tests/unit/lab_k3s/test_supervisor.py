@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from lab.k3s.supervisor import bootstrap, logs, network, node, parts, pki, plan, settings, versions
+from lab.k3s.supervisor import bootstrap, faults, logs, network, node, parts, pki, plan, settings, versions
 from lab.k3s.supervisor.api import ApiError
 from lab.k3s.supervisor.flags import FLAGS, Effect
 from lab.k3s.supervisor.logs import FatalError
@@ -384,8 +384,10 @@ class FakeApi:
         if self.node is None:
             raise ApiError(404, "not found")
         if path.endswith("/status"):
-            entries = [entry for entry in body["status"]["addresses"] if "$patch" not in entry]
-            self.node["status"] = {**body["status"], "addresses": entries}
+            entries = [entry for entry in body["status"].get("addresses", []) if "$patch" not in entry]
+            self.node["status"] = {**self.node["status"], **body["status"]}
+            if entries:
+                self.node["status"]["addresses"] = entries
 
 
 class TestNode:
@@ -435,6 +437,22 @@ class TestNode:
     def test_without_network_policy_it_is_healed(self, tmp_path: Path) -> None:
         api = FakeApi("10.0.0.1")
         self.run(tmp_path, api, stale_node_is_fatal=True, network_policy=False)
+        assert self.internal(api) == "10.0.0.2"
+
+    def test_with_the_fault_an_object_keeps_its_addresses_until_it_is_deleted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(faults, "FOLDER", tmp_path)
+        (tmp_path / faults.STALE_NODE_ADDRESS).touch()
+        api = FakeApi("10.0.0.1")
+        assert api.node is not None
+        api.node["metadata"]["annotations"] = {"k3s.io/internal-ip": "10.0.0.1"}
+        self.run(tmp_path, api, network_policy=False)
+        assert self.internal(api) == "10.0.0.1"
+        with pytest.raises(FatalError, match="failed to find interface"):
+            self.run(tmp_path, api)
+        api.node = None
+        self.run(tmp_path, api)
         assert self.internal(api) == "10.0.0.2"
 
     def test_a_node_ip_that_no_interface_has_is_fatal_for_all(
