@@ -10,8 +10,8 @@ description:
   - O(state=checked) reads the backup to its end and says what stands against restoring it. Nothing is changed.
   - O(state=placed) gives a fresh server certificates with their authority, the release and the history. It does nothing
     where a release is there already.
-  - O(state=restored) replaces the data in the running MongoDB and merges the history. All services but MongoDB, Kafka
-    and the edge are stopped meanwhile. When that fails, the data of O(safety) are put back.
+  - O(state=restored) replaces the data in the running MongoDB and merges the history. All services but MongoDB, Kafka,
+    frontend and edge are stopped meanwhile. When that fails, the data of O(safety) are put back.
   - The vault's secrets count, not those of the backup. MongoDB's own users are left alone.
 options:
   path:

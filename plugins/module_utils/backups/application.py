@@ -32,7 +32,7 @@ KEPT = ("secrets", "tls", "edge", "releases", "files", "history.jsonl", "current
 # what a fresh server gets before the stack is started there; secrets come from the vault, the edge's file from the role
 PLACED = ("tls", "releases", "files", "current")
 # what goes on while data are replaced: nothing of these writes to MongoDB
-STAYS_UP = ("mongo", "kafka", "edge")
+STAYS_UP = ("mongo", "kafka", "edge", "frontend")
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,7 @@ def create(
     :raises BackupError: no room (nothing was written), MongoDB cannot be dumped, or what was written is not right.
     """
     try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         server = mongo.find(project)
         members = [
             Member(f"{FILES}/{name}", base / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -23,6 +24,8 @@ from ansible.module_utils.backups.store import FORMAT, Backup, BackupError, chec
 
 __all__ = ["BackupError", "Member", "create", "extract", "read_member"]
 READ_ONLY = Access(0, 0, 0o600)
+CHECKSUMS = "checksums.json"
+"""Last member: sha256 of each file. Not in the manifest, where a password's would let anyone test guesses."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,10 @@ def _write(target: Path, members: Sequence[Member]) -> dict[str, str]:
                     digest = _add(tar, name, path)
                     if digest:
                         sums[name] = digest
+            text = json.dumps(sums, indent=1).encode()
+            info = tarfile.TarInfo(CHECKSUMS)
+            info.size, info.mode = len(text), 0o600
+            tar.addfile(info, io.BytesIO(text))
         sink.flush()
         os.fsync(sink.fileno())
     return sums
@@ -100,7 +107,7 @@ def _verify(path: Path, sums: Mapping[str, str]) -> None:
     try:
         with tarfile.open(path, mode="r:gz") as tar:
             for info in tar:
-                if info.isreg():
+                if info.isreg() and info.name != CHECKSUMS:
                     found[info.name] = _sum_of(tar, info)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise BackupError(f"{path} was written, and cannot be read again: {error}") from error
@@ -172,7 +179,7 @@ def create(
             "encrypted": bool(recipients),
             "versions": dict(versions or {}),
             "file": {"sha256": checksum(sealed), "size": sealed.stat().st_size},
-            "members": sums,
+            "members": len(sums),
             "facts": dict(facts or {}),
         }
         write_file(sidecar(target), (json.dumps(manifest, indent=1) + "\n").encode(), READ_ONLY)
@@ -230,43 +237,50 @@ def extract(backup: Backup, target: Path, names: Sequence[str], *, identity: str
     :returns: names of what was extracted.
     :raises BackupError: it cannot be opened, or a member is not what the manifest says.
     """
-    sums: dict[str, str] = backup.manifest["members"]
-    done = []
+    done: dict[str, str] = {}
+    sums: dict[str, str] | None = None
     try:
         with _opened(backup, identity) as tar:
             for info in tar:
+                if info.name == CHECKSUMS:
+                    sums = json.load(tar.extractfile(info) or io.BytesIO(b"null"))
+                    continue
                 if not any(info.name == name or info.name.startswith(f"{name}/") for name in names):
                     continue
                 if not _inside(info) or not (info.isreg() or info.isdir() or info.issym()):
                     raise BackupError(f"{backup.path} holds {info.name}, which would lead elsewhere")
-                _place(tar, info, target / info.name, sums.get(info.name, ""))
-                done.append(info.name)
-    except (tarfile.TarError, OSError, EOFError) as error:
+                done[info.name] = _place(tar, info, target / info.name)
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise BackupError(f"{backup.path} cannot be read: {error}. Cure: take another backup") from error
-    return done
+    if sums is None:
+        raise BackupError(f"{backup.path} ends before its checksums. Cure: take another backup")
+    if different := sorted(name for name, digest in done.items() if digest != sums.get(name, "")):
+        raise BackupError(f"{backup.path}: {different[0]} is damaged. Cure: take another backup")
+    return list(done)
 
 
-def _place(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path, expected: str) -> None:
+def _place(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> str:
+    """Extract one entry; gives the checksum of a regular file's content."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if info.issym():
         path.unlink(missing_ok=True)
         path.symlink_to(info.linkname)
-    elif info.isdir():
+        return ""
+    if info.isdir():
         path.mkdir(mode=0o700, exist_ok=True)
         os.chown(path, info.uid, info.gid)
         path.chmod(stat.S_IMODE(info.mode))
-    else:
-        digest = hashlib.sha256()
-        source = tar.extractfile(info)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as sink:
-            while source is not None and (chunk := source.read(1 << 20)):
-                digest.update(chunk)
-                sink.write(chunk)
-            os.fchown(sink.fileno(), info.uid, info.gid)
-            os.fchmod(sink.fileno(), stat.S_IMODE(info.mode))
-        if digest.hexdigest() != expected:
-            raise BackupError(f"{info.name} is not what the manifest says. Cure: take another backup")
+        return ""
+    digest = hashlib.sha256()
+    source = tar.extractfile(info)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as sink:
+        while source is not None and (chunk := source.read(1 << 20)):
+            digest.update(chunk)
+            sink.write(chunk)
+        os.fchown(sink.fileno(), info.uid, info.gid)
+        os.fchmod(sink.fileno(), stat.S_IMODE(info.mode))
+    return digest.hexdigest()
 
 
 def read_member(backup: Backup, name: str, *, identity: str = "") -> bytes:
