@@ -59,11 +59,17 @@ class View:
         unit = self.facts.unit
         return unit.running and (unit.running_seconds >= self.stable_seconds or unit.restarts == 0)
 
+    @property
+    def reported(self) -> bool:
+        """Whether the kubelet has said something since k3s was started; what the Node object says may be older."""
+        node = self.node
+        return node is not None and node.reported >= self.facts.now - self.facts.unit.process_seconds - 2
+
     @cached_property
     def well(self) -> bool:
         """Whether k3s works now, whatever the journal says of the past."""
         node = self.node
-        if not self.settled or self.facts.api.problem or node is None or not node.ready:
+        if not self.settled or self.facts.api.problem or node is None or not node.ready or not self.reported:
             return False
         return self.facts.network.problem != "" or all(self.facts.network.has(one) for one in node.internal_ips)
 
@@ -88,7 +94,12 @@ class View:
     @cached_property
     def matches(self) -> dict[str, Match]:
         """Signatures in these lines."""
-        return {one.name: one for one in journal.matches(self.lines)}
+        found = {one.name: one for one in journal.matches(self.lines)}
+        serious = [one for one in self.lines if journal.is_fatal(one)]
+        failed = not self.facts.unit.running and self.facts.unit.sub != "start"
+        # lines that k3s survives as often as not count where nothing worse is said and it has ended
+        weak = {one.name: one for one in journal.matches(serious)} if serious else (found if failed else {})
+        return {name: one for name, one in found.items() if name not in journal.WEAK or name in weak}
 
     def line(self, name: str) -> list[str]:
         """The line of a signature as evidence; nothing where it is not there."""

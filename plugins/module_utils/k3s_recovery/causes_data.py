@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ansible.module_utils.k3s_recovery.cause import Cause, View, listed
-from ansible.module_utils.k3s_recovery.probes import AUTHORITIES, Certificate
+from ansible.module_utils.k3s_recovery.listeners import AUTHORITIES
 
 CLOCK_SECONDS = 300  # clocks of this size of difference are no cause
 
@@ -47,42 +47,34 @@ def _password(view: View) -> Iterator[Cause]:
         yield Cause("node_password_rejected", sentence, view.line("node_password"), "node_password", details=details)
 
 
-def _clock(view: View, found: list[Certificate]) -> Cause | None:
-    """Certificates that are not valid yet: the clock went back."""
-    ahead = [one for one in found if one.not_before > view.facts.now + CLOCK_SECONDS]
-    if not ahead:
-        return None
-    hours = (ahead[0].not_before - view.facts.now) / 3600
-    sentence = f"This server's clock is wrong: {ahead[0].place} begins to be valid in {hours:.1f} hours."
-    cure = "set the clock (timedatectl set-ntp true, then timedatectl status) and run it again"
-    return Cause("clock_wrong", sentence, view.line("certificate_time"), "", cure)
-
-
 def _certificates(view: View) -> Iterator[Cause]:
     facts = view.facts
     # while k3s works, only what it shows now counts: it signs the others again at its next start
     found = [facts.served] if facts.served else []
     found += [] if view.well else facts.certificates
-    clock = _clock(view, found)
-    if clock is not None:
-        yield clock
-        return
-    authorities = [one for one in found if one.place.endswith(AUTHORITIES) and one.not_after < facts.now]
-    if authorities:
-        sentence = f"k3s' own certificate authority {listed([one.place for one in authorities])} has expired."
-        cure = "k3s certificate rotate-ca, by the vendor's instructions: every kubeconfig and token has to be renewed after"
-        yield Cause("authority_expired", sentence, view.line("certificate_time"), "", cure)
-        return
-    wrong = [f"{one.place} ({one.subject}) is not signed by this server's CA" for one in found if one.signed is False]
-    late = [f"{one.place} ({one.subject}) has expired" for one in found if one.not_after < facts.now]
+    early = [one for one in found if one.problem == "early" or one.not_before > facts.now + CLOCK_SECONDS]
     lines = view.line("certificate") + view.line("certificate_time")
-    if not wrong and not late and not (lines and (facts.api.problem or not facts.unit.running)):
+    if early:
+        sentence = f"This server's clock is wrong: {early[0].place} is not valid yet, by the time that the clock shows."
+        cure = "set the clock (timedatectl set-ntp true, then timedatectl status) and run it again"
+        yield Cause("clock_wrong", sentence, lines, "", cure)
         return
-    what = (wrong + late)[0] if wrong or late else "k3s does not trust its own certificates"
+    late = [one.place for one in found if one.place.endswith(AUTHORITIES) and one.not_after < facts.now]
+    if late:
+        sentence = f"k3s' own certificate authority has expired ({listed(late)})."
+        cure = "k3s certificate rotate-ca, by the vendor's instructions: renew every kubeconfig and token after it"
+        yield Cause("authority_expired", sentence, lines, "", cure)
+        return
+    bad = [one for one in found if one.problem]
+    if not bad and not (lines and (facts.api.problem or not facts.unit.running)):
+        return
+    names = {"expired": "has expired", "foreign": "is not signed by this server's certificate authority"}
+    what = [f"{one.place} {names[one.problem]}" for one in bad] or ["k3s does not trust its own certificates"]
+    seen = [f"{one.place}: {one.words}" for one in bad]
     sentence = (
-        f"{what[0].upper()}{what[1:]}: the API server's clients refuse it, and k3s does not sign it again by itself."
+        f"{what[0][0].upper()}{what[0][1:]}: the API server's clients refuse it, and no start has corrected that."
     )
-    yield Cause("certificate_mismatch", sentence, wrong + late + lines, "certificates")
+    yield Cause("certificate_mismatch", sentence, seen + lines, "certificates")
 
 
 def _token(view: View) -> Iterator[Cause]:

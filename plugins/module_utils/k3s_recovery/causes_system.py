@@ -146,4 +146,7 @@ def fallback(view: View) -> Cause | None:
         names = listed([one.name for one in api.nodes])
         sentence = f"k3s runs without a node {view.facts.node_name} (there is: {names})."
         return Cause("node_missing", sentence, evidence, "restart")
+    if not view.reported:
+        sentence = "The kubelet has not reported since k3s was started: what the node says of itself is from before."
+        return Cause("node_not_ready", sentence, evidence, "restart")
     return Cause("node_not_ready", f"The node is not Ready: {node.not_ready_because}.", evidence, "restart")

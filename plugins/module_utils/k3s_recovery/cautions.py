@@ -147,5 +147,5 @@ def _certificates(view: View) -> Iterator[str]:
     now = view.facts.now
     for one in view.facts.certificates:
         days = (one.not_after - now) / 86400
-        if 0 <= days < NEAR_DAYS:
+        if not one.problem and 0 <= days < NEAR_DAYS:
             yield f"{one.place} ends in {days:.0f} days: a restart of k3s renews it (playbooks/renew-kubeconfig.yml)."

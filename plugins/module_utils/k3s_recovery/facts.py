@@ -11,11 +11,12 @@ from typing import Any
 
 from ansible.module_utils.k3s_common import BINARY, CONFIG_FOLDER, DATA_FOLDER
 from ansible.module_utils.k3s_recovery import journal as journals
-from ansible.module_utils.k3s_recovery import probes
+from ansible.module_utils.k3s_recovery import listeners, probes
 from ansible.module_utils.k3s_recovery.addresses import Network, read_network
 from ansible.module_utils.k3s_recovery.configuration import Configuration, settings_with_places
 from ansible.module_utils.k3s_recovery.journal import Journal
-from ansible.module_utils.k3s_recovery.probes import ApiState, Certificate, Datastore, Unit
+from ansible.module_utils.k3s_recovery.listeners import Certificate
+from ansible.module_utils.k3s_recovery.probes import ApiState, Datastore, Unit
 from ansible.module_utils.k3s_recovery.unit_words import read_text
 
 SAFE_MODE = f"{CONFIG_FOLDER}/config.yaml.d/99-recover-k3s-safe-mode.yaml"
@@ -187,8 +188,8 @@ def collect(*, journal_lines: int = 400, root: Path = Path("/")) -> Facts:
         network=read_network(),
         journal=journals.read(journal_lines, secrets),
         datastore=_datastore(configuration, data, tokens.configured or tokens.stored, whole=not well),
-        certificates=probes.certificates(data),
-        served=probes.served(host, number, data),
+        certificates=listeners.certificates(data),
+        served=listeners.served(host, number, data),
         api=answer,
         token_matches=tokens.matches,
         disks=_disks(str(data)),

@@ -100,6 +100,7 @@ SIGNATURES = (
     _signature("already_reset", r"previously reset, please remove the cluster-reset flag"),
 )  # fmt: skip
 
+WEAK = frozenset({"too_many_files", "permission", "iptables", "kernel_module", "cgroup_missing"})
 _ERROR = re.compile(r"level=(?:fatal|error|panic)|^[EF]\d{4} |^panic:|Failed with result|^Error:")
 _FATAL = re.compile(r"level=(?:fatal|panic)|^F\d{4} |^panic:|^Error:")
 _CLEAN = re.compile(r"Deactivated successfully|k3s\.service: Succeeded|^Stopped ")
@@ -173,6 +174,11 @@ def matches(lines: Sequence[str]) -> list[Match]:
                 found.append(Match(name, values, quote(line)))
                 break
     return found
+
+
+def is_fatal(line: str) -> bool:
+    """Whether a line is the last word of a process."""
+    return _FATAL.search(line) is not None
 
 
 def quote(line: str) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import hashlib
-import json
 import os
 import re
 import sqlite3
@@ -15,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +37,7 @@ class Unit:
     restarts: int = 0
     invocation: str = ""
     running_seconds: float = 0.0  # 0 when it does not run
+    process_seconds: float = 0.0  # since its process began, which is before it counts as running
     agent: bool = False  # k3s-agent.service is there
 
     @property
@@ -58,6 +56,7 @@ class Node:
     control_plane: bool
     version: str = ""
     not_ready_because: str = ""
+    reported: float = 0.0  # when its kubelet last wrote the Ready condition, seconds since 1970
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,6 @@ class ApiState:
     problem: str = ""
     version: str = ""
     nodes: list[Node] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate on disk or served; times in seconds since 1970. `signed` says whether this server's CA signed it."""
-
-    place: str
-    subject: str
-    issuer: str
-    names: list[str]
-    not_before: float
-    not_after: float
-    signed: bool | None  # None when that could not be found out, or it is a CA
 
 
 @dataclass(frozen=True)
@@ -108,6 +94,7 @@ def parse_units(text: str) -> Unit:
     by_name = {block.get("Id", ""): block for block in blocks}
     own, agent = by_name.get(UNIT, {}), by_name.get("k3s-agent.service", {})
     since = int(own.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
+    begun = int(own.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
     running = own.get("ActiveState") == "active"
     return Unit(
         loaded=own.get("LoadState") == "loaded",
@@ -119,17 +106,25 @@ def parse_units(text: str) -> Unit:
         restarts=int(own.get("NRestarts") or 0),
         invocation=own.get("InvocationID", ""),
         running_seconds=max(0.0, monotonic() - since) if running and since else 0.0,
+        process_seconds=max(0.0, monotonic() - begun) if running and begun else 0.0,
         agent=agent.get("LoadState") == "loaded",
     )
 
 
 def unit() -> Unit:
     """The unit's state now."""
-    names = (
-        "Id,LoadState,UnitFileState,ActiveState,SubState,Result,NRestarts,InvocationID,ActiveEnterTimestampMonotonic"
-    )
+    names = "Id,LoadState,UnitFileState,ActiveState,SubState,Result,NRestarts,InvocationID"
+    names += ",ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic"
     _code, text = _run(["systemctl", "show", UNIT, "k3s-agent.service", f"--property={names}"])
     return parse_units(text)
+
+
+def _moment(text: str) -> float:
+    """Seconds since 1970 of a time as Kubernetes writes it; 0 for what is none."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def parse_nodes(answer: dict[str, Any]) -> list[Node]:
@@ -149,6 +144,7 @@ def parse_nodes(answer: dict[str, Any]) -> list[Node]:
                 control_plane="node-role.kubernetes.io/control-plane" in labels
                 or "node-role.kubernetes.io/etcd" in labels,
                 version=(status.get("nodeInfo") or {}).get("kubeletVersion", ""),
+                reported=_moment(str(ready.get("lastHeartbeatTime") or "")),
                 not_ready_because=str(ready.get("message", "the kubelet has not reported yet")),
             )
         )
@@ -165,78 +161,17 @@ def api(kubeconfig: str) -> ApiState:
         return ApiState(problem=str(error))
 
 
-def parse_certificate(place: str, text: str, signed: bool | None) -> Certificate | None:
-    """Read what `openssl x509` prints."""
-    values = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line and not line.startswith(" "))
-    try:
-        begin, end = (parsedate_to_datetime(_mail_date(values[key])).timestamp() for key in ("notBefore", "notAfter"))
-    except (KeyError, ValueError, TypeError, IndexError):
-        return None
-    names = re.findall(r"(?:DNS|IP Address):([^\s,]+)", text)
-    return Certificate(place, values.get("subject", ""), values.get("issuer", ""), names, begin, end, signed)
-
-
-def _mail_date(text: str) -> str:
-    """`Nov 23 23:54:01 2026 GMT` as mails write it."""
-    month, day, clock, year = text.split()[:4]
-    return f"{day} {month} {year} {clock} +0000"
-
-
-def certificate(place: str, pem: bytes, authority: Path | None) -> Certificate | None:
-    """Read a certificate with openssl, and ask whether `authority` signed it, whatever the time."""
-    command = ["openssl", "x509", "-noout", "-subject", "-issuer", "-startdate", "-enddate", "-nameopt", "RFC2253"]
-    code, text = _run([*command, "-ext", "subjectAltName"], pem)
-    if code != 0:
-        return None
-    signed: bool | None = None
-    if authority is not None and authority.is_file():
-        verify = ["openssl", "verify", "-no_check_time", "-partial_chain", "-CAfile", str(authority), "/dev/stdin"]
-        code, _text = _run(verify, pem)
-        # 2: not verified; others: openssl itself cannot
-        signed = {0: True, 2: False}.get(code)
-    return parse_certificate(place, text, signed)
-
-
-# file below the data folder -> the authority that has to have signed it
-LEAVES = {
-    "server/tls/serving-kube-apiserver.crt": "server/tls/server-ca.crt",
-    "server/tls/client-kube-apiserver.crt": "server/tls/client-ca.crt",
-    "server/tls/client-admin.crt": "server/tls/client-ca.crt",
-    "agent/serving-kubelet.crt": "server/tls/server-ca.crt",
-    "agent/client-kubelet.crt": "server/tls/client-ca.crt",
-}
-AUTHORITIES = ("server/tls/server-ca.crt", "server/tls/client-ca.crt")
-LISTENER = "server/tls/dynamic-cert.json"
-
-
-def certificates(data: Path) -> list[Certificate]:
-    """k3s' certificates that decide whether it works. Those that are missing are left out."""
-    found = []
-    for name, authority in [*LEAVES.items(), *((name, "") for name in AUTHORITIES)]:
-        with contextlib.suppress(OSError):
-            one = certificate(str(data / name), (data / name).read_bytes(), data / authority if authority else None)
-            found += [one] if one else []
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, binascii.Error):
-        pem = base64.b64decode(json.loads((data / LISTENER).read_bytes())["data"]["tls.crt"])
-        one = certificate(str(data / LISTENER), pem, data / "server/tls/server-ca.crt")
-        found += [one] if one else []
-    return found
-
-
-def served(host: str, port: int, data: Path) -> Certificate | None:
-    """The certificate that the API's port shows; None where nothing answers."""
-    try:
-        pem = ssl.get_server_certificate((host, port), timeout=3).encode()
-    except (OSError, ValueError):
-        return None
-    return certificate(f"port {port}", pem, data / "server/tls/server-ca.crt")
-
-
 def _open(path: Path) -> sqlite3.Connection:
     """Open to read without writing anything, not even the index of the write-ahead log."""
     log = path.with_name(f"{path.name}-wal")
     quiet = "mode=ro&readonly_shm=1" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
     return sqlite3.connect(f"file:{quote(str(path))}?{quiet}", uri=True, timeout=2)
+
+
+def _words(told: list[str]) -> str:
+    """What a check of SQLite's says, on one line."""
+    text = "; ".join(line for one in told for line in one.splitlines() if not line.startswith("***"))
+    return text[:300] or "its check says nothing"
 
 
 def database(path: Path, secret: str, *, whole: bool) -> Datastore:
@@ -249,7 +184,7 @@ def database(path: Path, secret: str, *, whole: bool) -> Datastore:
             if whole and size <= QUICK_CHECK_BYTES:
                 told = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
                 if told != ["ok"]:
-                    return Datastore("sqlite", str(path), "; ".join(told)[:300], size=size)
+                    return Datastore("sqlite", str(path), _words(told), size=size)
             connection.execute("SELECT id FROM kine ORDER BY id DESC LIMIT 1").fetchone()
             query = (
                 "SELECT DISTINCT name FROM kine WHERE name >= '/bootstrap/' AND name < '/bootstrap0' AND deleted = 0"
