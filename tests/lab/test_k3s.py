@@ -219,6 +219,16 @@ class TestRefusesToStart:
         assert 'level=fatal msg="Error: preparing server: creating storage endpoint: building kine: ' in log
         assert "file is not a database" in log
 
+    def test_with_a_database_that_is_damaged_in_the_middle(self, stopped: Machine) -> None:
+        db = f"{SERVER}/db"
+        stopped.run(f"cp -a {db} /tmp/db && rm -f {db}/*-wal {db}/*-shm")
+        stopped.run(f"dd if=/dev/urandom of={db}/state.db bs=4096 seek=20 count=40 conv=notrunc 2>/dev/null")
+        try:
+            log = stopped.fails()
+        finally:
+            stopped.run(f"rm -rf {db} && mv /tmp/db {db}")
+        assert "database disk image is malformed" in log
+
 
 class TestControllerManager:
     """The real one: what a backup and a restore rely on, and what deletes."""

@@ -103,4 +103,8 @@ def main(argv: list[str]) -> int:
         return _dispatch(path, bundle.read_manifest(path), Path(argv[0]).name, argv[1:])
     except FatalError as error:
         logs.log("fatal", str(error))
-        return 1
+    except OSError as error:
+        # a full disk, a file system that is read-only, a folder where a file should be: as Go words it
+        words = (error.strerror or str(error)).lower()
+        logs.log("fatal", f"Error: preparing server: open {error.filename}: {words}" if error.filename else words)
+    return 1
