@@ -39,6 +39,7 @@ class Row:
         causes: ids that the diagnosis must name at first.
         backup: whether there is a good backup.
         variables: what the playbook is given besides.
+        running: whether k3s runs while the cause is made; else it was stopped, which makes no difference to it later.
         crash_loops: whether systemd starts k3s again and again.
         loses: whether what was made after the backup is lost.
     """
@@ -51,6 +52,7 @@ class Row:
     causes: tuple[str, ...]
     backup: bool = False
     variables: Callable[[K3sServer], dict[str, str]] = lambda _: {}
+    running: bool = False
     crash_loops: bool = True
     loses: bool = False
 
@@ -175,6 +177,7 @@ UNTRUSTED = r"Waiting to retrieve agent configuration.*x509: certificate signed 
 ROWS = (
     Row(
         "old release without node-ip", "recover1", move, (POLICY,), ("safe_mode",), ("node_object_stale",),
+        running=True,
     ),
     Row(
         "bind-address and a stale node", "recover1", bind_address_and_stale_node, (LISTEN,),
@@ -190,7 +193,7 @@ ROWS = (
     ),
     Row(
         "node-ip in config.yaml", "recover2", node_ip_in_config, (KUBELET, POLICY), ("configuration",),
-        ("node_ip_stale",),
+        ("node_ip_stale",), running=True,
     ),
     Row(
         "node-ip in a drop-in", "recover2", node_ip_in_drop_in, (KUBELET, POLICY), ("configuration",),
@@ -216,7 +219,7 @@ ROWS = (
     Row("token", "recover3", another_token, (OTHER_TOKEN,), ("token",), ("token_mismatch",), backup=True),
     Row(
         "damaged database", "recover3", damage_database, (NOT_A_DATABASE,), ("restore",), ("database_damaged",),
-        backup=True, loses=True,
+        backup=True, running=True, loses=True,
     ),
     Row(
         "node-ip and token", "recover3", node_ip_and_token, (OTHER_TOKEN,), ("configuration", "token"),

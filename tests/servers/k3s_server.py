@@ -80,6 +80,16 @@ class Held:
     node_labels: dict[str, str]
     taints: list[dict[str, str]]
 
+    def dumps(self) -> str:
+        """As text."""
+        return json.dumps([[*map(list, self.objects.items())], self.service_key, self.node_labels, self.taints])
+
+    @classmethod
+    def loads(cls, text: str) -> Held:
+        """Undo `dumps`."""
+        objects, *others = json.loads(text)
+        return cls({tuple(key): value for key, value in objects}, *others)
+
     def names(self) -> set[tuple[str, str, str]]:
         """The objects without what they are made of."""
         return set(self.objects)
@@ -276,8 +286,12 @@ class K3sServer:
 
     def prepare(self) -> None:
         """Fill the cluster with what must be kept, make a backup, and remember all of it for `reset`."""
-        if self.host.run(f"test -e {_SNAPSHOT}/done").rc == 0:
-            return
+        if self.host.run(f"test -e {_SNAPSHOT}/done").rc != 0:
+            self._fill()
+        self.kept = Held.loads(self.sh(f"cat {_SNAPSHOT}/kept.json"))
+        """What the cluster holds after `reset`."""
+
+    def _fill(self) -> None:
         self.uplink.restore()
         self.wait_ready(self.restart())
         assert self.internal_ip() == self.uplink.first
@@ -287,12 +301,13 @@ class K3sServer:
         self.kubectl(f"label node {self.name} lab/kept=yes")
         self.kubectl(f"taint node {self.name} lab/kept=yes:PreferNoSchedule")
         self.sh(f"rm -rf {BACKUPS} {_SNAPSHOT} && mkdir -m 0700 {_SNAPSHOT}")
+        self.write(f"{_SNAPSHOT}/kept.json", self.held().dumps())
         self.backup()
         self.stop()
         self.sh(f"tar -cf {_SNAPSHOT}/state.tar {_STATE} && mv {BACKUPS} {_SNAPSHOT}/backups && touch {_SNAPSHOT}/done")
 
-    def reset(self, *, backup: bool) -> None:
-        """Put everything back as `prepare` left it, running; with its backup or with none at all."""
+    def reset(self, *, backup: bool, running: bool = True) -> None:
+        """Put everything back as `prepare` left it; with its backup or with none at all, started or not."""
         self.stop()
         self.sh(
             f"mountpoint -q {BACKUPS} && umount {BACKUPS};"
@@ -302,5 +317,6 @@ class K3sServer:
         if backup:
             self.sh(f"cp -a {_SNAPSHOT}/backups {BACKUPS}")
         self.uplink.restore()
-        self.wait_ready(self.restart())
-        assert self.internal_ip() == self.uplink.first
+        if running:
+            self.wait_ready(self.restart())
+            assert self.internal_ip() == self.uplink.first

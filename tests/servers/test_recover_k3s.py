@@ -19,8 +19,7 @@ from tests.servers.recover_k3s import LOWER_TIMEOUT, STABLE_SECONDS, Servers, as
 )
 def test_row(row: Row, servers: Servers) -> None:
     server = servers(row.server)
-    server.reset(backup=row.backup)
-    before = server.held()
+    server.reset(backup=row.backup, running=row.running)
     if row.loses:
         server.make_object("made-after-the-backup")
 
@@ -49,7 +48,7 @@ def test_row(row: Row, servers: Servers) -> None:
     assert [name for name, state in healed.states().items() if state in {"healed", "kept"}] == list(row.rungs)
     assert set(row.causes) <= {cause["id"] for cause in healed.report["causes"]}
     assert server.internal_ip() in server.uplink.addresses
-    assert_held(before, server.held())
+    assert_held(server.kept, server.held())
     assert kubeconfig_works(server)
     restarts = server.restarts()
 

@@ -19,8 +19,7 @@ NOT_A_MEMBER = r"this server is a not a member of the etcd cluster\. Found \[.*\
 
 def make_etcd(server: K3sServer, inventory: str) -> None:
     """Make the cluster anew on embedded etcd, with the workers' access to it and an object of ours."""
-    server.reset(backup=False)
-    server.stop()
+    server.reset(backup=False, running=False)
     server.sh(f"rm -rf {SERVER} {BACKUPS} {RECOVERIES}")
     k3s_faults.set_in_config(server, "cluster-init", "true")
     server.wait_ready(server.restart())

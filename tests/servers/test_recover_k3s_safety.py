@@ -53,7 +53,6 @@ def test_newer_release_needs_nothing_but_time(servers: Servers) -> None:
     """From October 2025 on k3s waits for the node's fresh address: said so, and the kubeconfigs verified."""
     server = servers("recover3")
     server.reset(backup=False)
-    before = server.held()
     server.wait_ready(k3s_faults.move(server))
     assert server.internal_ip() == server.uplink.second
     start = start_of(server)
@@ -63,14 +62,14 @@ def test_newer_release_needs_nothing_but_time(servers: Servers) -> None:
     assert (done.code, done.changed) == (0, 0), done.output
     assert done.report["result"] == "healthy"
     assert start_of(server) == start
-    assert_held(before, server.held())
+    assert_held(server.kept, server.held())
     assert kubeconfig_works(server)
 
 
 @on("recover3")
 def test_check_says_what_is_wrong_and_changes_nothing(servers: Servers) -> None:
     server = servers("recover3")
-    server.reset(backup=True)
+    server.reset(backup=True, running=False)
     cursor = k3s_faults.node_ip_in_config(server)
     server.wait_journal(k3s_faults.POLICY, cursor)
     # what is stopped changes nothing itself
@@ -91,7 +90,7 @@ def test_check_says_what_is_wrong_and_changes_nothing(servers: Servers) -> None:
 @on("recover2")
 def test_no_room_for_the_backup_stops_before_anything_is_touched(servers: Servers) -> None:
     server = servers("recover2")
-    server.reset(backup=False)
+    server.reset(backup=False, running=False)
     k3s_faults.node_ip_in_config(server)
     server.stop()
     server.sh(f"mkdir -p -m 0700 {BACKUPS} && mount -t tmpfs -o size=64k,mode=0700 tmpfs {BACKUPS}")
@@ -110,7 +109,7 @@ def test_no_room_for_the_backup_stops_before_anything_is_touched(servers: Server
 @on("recover2")
 def test_server_without_a_route_is_told_to_name_an_address(servers: Servers) -> None:
     server = servers("recover2")
-    server.reset(backup=False)
+    server.reset(backup=False, running=False)
     cursor = k3s_faults.no_default_route(server)
     server.wait_journal("no default routes found", cursor)
     config = server.host.file(CONFIG).content_string
@@ -126,8 +125,7 @@ def test_server_without_a_route_is_told_to_name_an_address(servers: Servers) -> 
 @on("recover3")
 def test_all_of_it_gone_is_deleted_only_by_name(servers: Servers) -> None:
     server = servers("recover3")
-    server.reset(backup=False)
-    before = server.held()
+    server.reset(backup=False, running=False)
     cursor = k3s_faults.everything_gone(server)
     server.wait_journal(k3s_faults.NOT_A_DATABASE, cursor)
 
@@ -148,11 +146,11 @@ def test_all_of_it_gone_is_deleted_only_by_name(servers: Servers) -> None:
     assert done.report["healed_by"] == "delete_cluster"
     assert done.report["lost"]
     after = server.held()
-    ours = {name for name in before.names() if name[1] == "integr8scode" or name[2] == "integr8scode"}
+    ours = {name for name in server.kept.names() if name[1] == "integr8scode" or name[2] == "integr8scode"}
     assert ours
     assert ours <= after.names()
     assert ("Namespace", "", "made-before") not in after.names()
-    assert after.service_key != before.service_key
+    assert after.service_key != server.kept.service_key
     assert kubeconfig_works(server)
     again = server.recover(stable_seconds=STABLE_SECONDS)
     assert (again.code, again.changed) == (0, 0), again.output
@@ -191,8 +189,7 @@ KILLS = {
 def test_killed_at_a_rung_and_run_again(rung: str, servers: Servers) -> None:
     row = KILLS[rung]
     server = servers(row.server)
-    server.reset(backup=row.backup)
-    before = server.held()
+    server.reset(backup=row.backup, running=False)
     cursor = row.make(server)
     for symptom in row.symptoms:
         server.wait_journal(symptom, cursor)
@@ -214,7 +211,7 @@ def test_killed_at_a_rung_and_run_again(rung: str, servers: Servers) -> None:
     assert not server.host.file(SAFE_MODE).exists
     assert server.internal_ip() in server.uplink.addresses
     if rung != "delete_cluster":
-        assert_held(before, server.held())
+        assert_held(server.kept, server.held())
     assert kubeconfig_works(server)
     again = server.recover(stable_seconds=STABLE_SECONDS)
     assert (again.code, again.changed, again.report["result"]) == (0, 0, "healthy"), again.output
@@ -225,7 +222,6 @@ def test_controller_killed_in_safe_mode(servers: Servers, pytestconfig: pytest.C
     """Ansible itself is killed, with everything that it started on this machine."""
     server = servers("recover1")
     server.reset(backup=True)
-    before = server.held()
     server.wait_journal(k3s_faults.POLICY, k3s_faults.move(server))
     command = [ROOT / ".venv/bin/ansible-playbook", "-i", pytestconfig.getoption("--inventory"), "--limit", server.name]
     command += ["playbooks/recover-k3s.yml", "-e", f"recover_k3s_stable_seconds={STABLE_SECONDS}"]
@@ -240,5 +236,5 @@ def test_controller_killed_in_safe_mode(servers: Servers, pytestconfig: pytest.C
 
     assert done.code == 0, done.output
     assert not server.host.file(SAFE_MODE).exists
-    assert_held(before, server.held())
+    assert_held(server.kept, server.held())
     assert server.recover(stable_seconds=STABLE_SECONDS).report["result"] == "healthy"
