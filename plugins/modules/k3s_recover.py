@@ -34,6 +34,10 @@ options:
     description: File on the server with the identity that opens encrypted backups.
     type: path
     default: ""
+  wait_seconds:
+    description: How long to wait for another recovery on this server. With 0 O(state=begin) returns RV(locked) instead.
+    type: int
+    default: 30
   base: {type: path, default: /opt/integr8scode, description: "Where Integr8sCode is installed, with its history."}
   directory: {type: path, default: /var/lib/integr8scode/recovery, description: Where recoveries are remembered.}
   reconnect:
@@ -57,6 +61,7 @@ healthy: {description: "begin: whether nothing is wrong.", type: bool, returned:
 needed: {description: "begin: whether there are steps to take.", type: bool, returned: for begin}
 told: {description: "begin: what has been done or would be, as sentences.", type: list, returned: for begin}
 plan: {description: "begin: the rungs that would be tried, in order.", type: list, returned: for begin}
+locked: {description: "begin: who else is at work here; empty when nobody is.", type: str, returned: always}
 kubeconfigs: {description: "begin: whether the server has workers' kubeconfigs.", type: bool, returned: for begin}
 rung: {description: "step: its name; empty when none was left.", type: str, returned: for step}
 outcome: {description: "step: healed, kept, undone, failed, skipped.", type: str, returned: for step}
@@ -76,7 +81,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.backups import k3s as k3s_backups
-from ansible.module_utils.backups.k3s import BackupError
+from ansible.module_utils.backups.store import BackupError
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.history import append_history
 from ansible.module_utils.k3s_recovery import opening, report
@@ -137,8 +142,12 @@ def begin(module: AnsibleModule, machine: Machine, _lock: Lock) -> dict[str, Any
     }
     if record is not None:
         result["told"] += opening.backup_sentences(record, machine.last_good(), machine.now())
+    whose = {"host": parameters["host"], "by": parameters["by"], "now": machine.now()}
     if not needed:
-        result["report"] = report.healthy(diagnosis, host=parameters["host"], by=parameters["by"], now=machine.now())
+        result["report"] = report.healthy(diagnosis, **whose)
+    elif module.check_mode:
+        result["told"].append(opening.plan_sentence(opened.plan))
+        result["report"] = report.planned(diagnosis, opened.plan, **whose)
     return result
 
 
@@ -179,8 +188,8 @@ def finish(module: AnsibleModule, machine: Machine, _lock: Lock) -> dict[str, An
     base = Path(parameters["base"])
     if base.is_dir():
         append_history(base, report.history_entry(told, now=machine.now()))
-    # labels that are still owed to the node keep it open: the next run puts them back
-    if not owed(record):
+    # what was cut off, and labels that are still owed to the node, keep it open: the next run sees to them
+    if not owed(record) and not any(entry.unfinished for entry in record.rungs):
         record.state = "healed" if healed else "failed"
     record.save()
     return {"changed": True, "report": told, "sentences": report.sentences(told)}
@@ -206,6 +215,7 @@ def main() -> None:
             "backup_directory": {"type": "path", "default": "/var/backups/integr8scode"},
             "age_recipients": strings,
             "age_identity_file": {"type": "path", "default": ""},
+            "wait_seconds": {"type": "int", "default": 30},
             "base": {"type": "path", "default": "/opt/integr8scode"},
             "directory": {"type": "path", "default": str(records.DIRECTORY)},
             "reconnect": {"type": "dict", "default": {}},
@@ -219,12 +229,17 @@ def main() -> None:
     actions = {"begin": begin, "step": step, "finish": finish}
     started = time.monotonic()
     try:
-        with Lock(parameters["run"], by=parameters["by"]) as lock:
+        with Lock(parameters["run"], by=parameters["by"], wait_seconds=parameters["wait_seconds"]) as lock:
             lock.tell(parameters["state"])
             result = actions[parameters["state"]](module, machine, lock)
+            result["locked"] = ""
             if parameters["state"] == "finish" or not result.get("needed", True):
                 lock.release()
-    except (RefusedError, RecordError, BackupError, ClimbError, LockedError, OSError) as error:
+    except LockedError as error:
+        if parameters["wait_seconds"] == 0 and parameters["state"] == "begin":
+            module.exit_json(changed=False, locked=str(error), needed=False)
+        module.fail_json(msg=str(error))
+    except (RefusedError, RecordError, BackupError, ClimbError, OSError) as error:
         module.fail_json(msg=str(error), seconds=round(time.monotonic() - started, 1))
     module.exit_json(**result)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible.module_utils.backups.k3s import BackupError
+from ansible.module_utils.backups.store import BackupError
 from ansible.module_utils.k3s_common import DATA_FOLDER
 from ansible.module_utils.k3s_recovery import verify
 from ansible.module_utils.k3s_recovery.configuration import ConfigurationError
@@ -135,17 +135,16 @@ class Climb:
         after = self._machine.diagnose(self._settings.node_ip)
         self._record.pending = [dataclasses.asdict(cause) for cause in after.causes]
         self._record.remember_causes(self._record.pending)
-        if complete and self._helped(entry, diagnosis, after):
+        if complete and self._helped(entry, after):
             others = " ".join(cause.sentence for cause in after.causes)
             return self._end(entry, "kept", f"{entry.sentence} Its cause is gone, so this stays. Still wrong: {others}")
         return self._undo(entry, rung, context, problem)
 
     @staticmethod
-    def _helped(entry: RungEntry, before: Diagnosis, after: Diagnosis) -> bool:
-        """Whether the rung's own cause is gone and another one is there."""
+    def _helped(entry: RungEntry, after: Diagnosis) -> bool:
+        """Whether the rung's own cause is gone and another one is there. One that was only asked for has none."""
         now = {cause.id for cause in after.causes}
-        own = {entry.cause} if entry.cause else {cause.id for cause in before.causes}
-        return bool(now) and bool(own - now)
+        return bool(now) and bool(entry.cause) and entry.cause not in now
 
     def _undo(self, entry: RungEntry, rung: Rung, context: Context, problem: str) -> Outcome:
         entry.state = "undoing"

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    # Python 3.10 has none
+    from typing_extensions import Self  # noqa: UP035
 
 PATH = Path("/run/lock/integr8scode-recover-k3s.lock")
 # A run that is alive asks for its next step sooner than this after the last one.

@@ -217,6 +217,14 @@ class Server:
         """Of the backups' folder."""
         return list(reversed(store.backups(self._backups, "k3s")))
 
+    def intact(self, path: str) -> bool:
+        """By its checksum."""
+        try:
+            store.load(Path(path))
+        except store.BackupError:
+            return False
+        return True
+
     def restore(self, backup: store.Backup, parts: set[str]) -> list[str]:
         """With the identity, where the backup is encrypted."""
         return k3s_backups.restore(backup, parts=parts, identity=self._identity)

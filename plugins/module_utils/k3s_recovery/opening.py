@@ -151,3 +151,10 @@ def backup_sentences(record: Record, last_good: Backup | None, now: float) -> li
             f"the last {age(last_good.created, now)} are lost."
         )
     return [f"Backed up: {backup['path']}. The database {word}.", more]
+
+
+def plan_sentence(plan: list[str]) -> str:
+    """What a run would try."""
+    if not plan:
+        return "A run would make a backup and stop there: no rung heals this, see above what does."
+    return f"A run would make a backup, then try these rungs until one heals: {', '.join(plan)}."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ansible.module_utils.k3s_recovery.record import Record
 
 FILE = "report.json"
 # Rungs after which the application's namespace, rights and accounts may be missing or older.
+DATA_CAUSES = {"database_damaged", "database_missing_all_gone", "token_mismatch", "etcd_damaged"}
 OTHER_CLUSTER = ("restore", "snapshot_restore", "delete_cluster")
 
 
@@ -34,6 +36,14 @@ def healthy(diagnosis: Diagnosis, *, host: str, by: str, now: float) -> dict[str
     draft = Record(folder=Path(), id="", by=by, started_at=now, warnings=list(diagnosis.warnings))
     draft.before["addresses"] = draft.before["addresses_now"] = [diagnosis.expected_ip] if diagnosis.expected_ip else []
     return {**report(draft, healed=True, host=host, now=now, reconnect={}), "result": "healthy"}
+
+
+def planned(diagnosis: Diagnosis, plan: Sequence[str], *, host: str, by: str, now: float) -> dict[str, Any]:
+    """The report of a check: what is wrong, and what would be tried."""
+    draft = Record(folder=Path(), id="", by=by, started_at=now, warnings=list(diagnosis.warnings))
+    draft.causes = [asdict(cause) for cause in diagnosis.causes]
+    told = report(draft, healed=True, host=host, now=now, reconnect={})
+    return {**told, "result": "planned", "plan": list(plan)}
 
 
 def report(record: Record, *, healed: bool, host: str, now: float, reconnect: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,7 +84,7 @@ def report(record: Record, *, healed: bool, host: str, now: float, reconnect: Ma
         "restarted": list(reconnect.get("restarted") or []),
         "verified_from_compose_network": reconnect.get("verified"),
         "problem": record.problem or str(reconnect.get("problem") or ""),
-        "next": next_steps(record, reconnect, healed=healed),
+        "next": next_steps(record, reconnect, healed=healed, host=host),
     }
 
 
@@ -86,7 +96,7 @@ def lost_sentences(record: Record) -> list[str]:
     return lost
 
 
-def next_steps(record: Record, reconnect: Mapping[str, Any], *, healed: bool) -> list[str]:
+def next_steps(record: Record, reconnect: Mapping[str, Any], *, healed: bool, host: str) -> list[str]:
     """What a person has to do now."""
     steps = []
     edited = [entry for entry in record.rungs if entry.name == "configuration" and entry.state in ("healed", "kept")]
@@ -96,8 +106,14 @@ def next_steps(record: Record, reconnect: Mapping[str, Any], *, healed: bool) ->
             "address or interface, correct it there as well: site.yml would write or demand the old one again."
         )
     if not healed:
-        if record.problem:
-            steps.append(record.problem)
+        if any(entry.unfinished for entry in record.rungs):
+            steps.append("A rung was cut off. Run the playbook again: it finishes or undoes what was begun.")
+        if DATA_CAUSES & {cause["id"] for cause in record.causes} and not record.restored_from:
+            steps.append(
+                "If there is a backup elsewhere, copy it with its .json into the backups' folder on the server and run "
+                "again. If there is none, a new, empty cluster is the last resort: "
+                f"ansible-playbook playbooks/recover-k3s.yml --limit {host} -e recover_k3s_delete_cluster={host}"
+            )
         steps.append("Look at what k3s says: journalctl -u k3s -n 50, on the server.")
         if record.backup.get("path"):
             steps.append(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.backups.store import Backup
+from ansible.module_utils.backups.store import Backup, BackupError
 from ansible.module_utils.k3s_node import UnitState
 from ansible.module_utils.k3s_recovery.diagnosis import LADDER, Cause, Diagnosis
 from ansible.module_utils.k3s_recovery.machine import SAFE_MODE, Answer, Finished, MachineError
@@ -146,7 +146,7 @@ class FakeServer:
         self._call("sleep")
         self.clock += seconds
 
-    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: str = "") -> Finished:
+    def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: str = "") -> Finished:  # noqa: ARG002
         self._call(f"run {argv}")
         self.log.append(" ".join(argv))
         if "rotate" in argv:
@@ -276,7 +276,7 @@ class FakeServer:
             expected_ip=node_ip or NEW,
         )
 
-    def inventory(self, database: Path) -> Inventory:
+    def inventory(self, database: Path) -> Inventory:  # noqa: ARG002
         if self.cluster == "new":
             return inventory_of(namespaces=["default"], rbac={}, objects={})
         return inventory_of()
@@ -287,10 +287,10 @@ class FakeServer:
     def backups(self) -> list[Backup]:
         return self.the_backups
 
-    def intact(self, path: str) -> bool:
+    def intact(self, path: str) -> bool:  # noqa: ARG002
         return self.kept_backup
 
-    def restore(self, backup: Backup, parts: set[str]) -> list[str]:
+    def restore(self, backup: Backup, parts: set[str]) -> list[str]:  # noqa: ARG002
         self._call("restore")
         self.log.append(f"restore {sorted(parts)}")
         self.restored = True
@@ -300,7 +300,5 @@ class FakeServer:
     def read_member(self, backup: Backup, name: str) -> bytes:
         members: dict[str, bytes] = backup.manifest["fake_members"]
         if name not in members:
-            from ansible.module_utils.backups.k3s import BackupError
-
             raise BackupError(f"no {name}")
         return members[name]

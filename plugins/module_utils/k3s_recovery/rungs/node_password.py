@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.backups.k3s import BackupError
+from ansible.module_utils.backups.store import BackupError
 from ansible.module_utils.k3s_recovery.machine import NODE_PASSWORD
 from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, keep, put_back, replace
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible.module_utils.backups.k3s import BackupError
+from ansible.module_utils.backups.store import BackupError
 from ansible.module_utils.k3s_common import CONFIG_FOLDER, token_secret
 from ansible.module_utils.k3s_recovery.configuration import Setting, settings_with_places
 from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, keep, put_back, replace
