@@ -37,7 +37,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from ansible import constants
+from ansible.constants import DEFAULT_LOCAL_TMP
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
@@ -111,7 +111,7 @@ def build(sources: Path) -> bytes:
     return archive.getvalue()
 
 
-class LookupModule(LookupBase):
+class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible itself is not typed
     """The lookup as Ansible loads it."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
@@ -123,7 +123,7 @@ class LookupModule(LookupBase):
             program = build(SOURCES)
         except (OSError, SyntaxError) as error:
             raise AnsibleError(f"integr8scode-maintenance cannot be built: {error}") from error
-        path = Path(constants.DEFAULT_LOCAL_TMP) / f"integr8scode-maintenance-{hashlib.sha256(program).hexdigest()}"
+        path = Path(DEFAULT_LOCAL_TMP) / f"integr8scode-maintenance-{hashlib.sha256(program).hexdigest()}"
         if not path.exists():
             # several hosts ask at the same time
             temporary = path.with_suffix(f".{os.getpid()}")

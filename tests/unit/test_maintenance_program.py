@@ -92,7 +92,7 @@ def test_what_a_server_would_lack_is_refused(tmp_path: Path, line: str) -> None:
 
 
 def test_the_lookup_returns_the_same_path_for_the_same_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ansible.constants.DEFAULT_LOCAL_TMP", str(tmp_path))
+    monkeypatch.setattr(maintenance_program, "DEFAULT_LOCAL_TMP", str(tmp_path))
     lookup = maintenance_program.LookupModule()
 
     (first,), (second,) = lookup.run([], variables={}), lookup.run([], variables={})
