@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: k3s_diagnose
 short_description: Say what is wrong with k3s on a server
 description:
-  - Looks at the unit, its journal, config.yaml with every drop-in and the unit's command line, interfaces and routes, the
-    datastore, certificates, the Node object, disks and the clock, and says what is wrong and what heals it.
+  - Looks at the unit, its journal, config.yaml with every drop-in and the unit's command line, interfaces and routes,
+    the datastore, certificates, the Node object, disks and the clock, and says what is wrong and what heals it.
   - Changes nothing, also outside of check mode, and works where k3s does not.
   - Fails only for what stops it from looking. A server that is ill is a result.
 options:

@@ -19,7 +19,7 @@ UPLINK_KINDS = frozenset({"physical", "bridge"})
 
 _GET_LINK, _GET_ADDRESS, _GET_ROUTE, _GET_RULE = 18, 22, 26, 34
 _LOOPBACK, _UP = 0x8, 0x1
-# addresses that are temporary (IPv6 privacy; a second IPv4 address has the same bit), failed, deprecated, not yet checked
+# flags of addresses: temporary (IPv6 privacy; a second IPv4 address has the same bit); failed, deprecated, unchecked
 _TEMPORARY, _UNUSABLE = 0x01, 0x08 | 0x20 | 0x40
 _CONTAINER_NAMES = re.compile(r"(docker|cni|cbr|flannel|kube-|cali|lxc|virbr|podman|veth|nodelocaldns)")
 _VPN_LINKS = {"wireguard": "wireguard", "tun": "tun", "ovpn": "tun", "ovpn-dco": "tun", "xfrm": "tun", "vti": "tun"}
@@ -42,7 +42,7 @@ class Interface:
 
 @dataclass(frozen=True)
 class Route:
-    """A route; `destination` is a network, 0.0.0.0/0 and ::/0 for the default ones. `source` is its preferred address."""
+    """A route; `destination` is a network, 0.0.0.0/0 and ::/0 for the default ones; `source` its preferred address."""
 
     destination: str
     interface: str

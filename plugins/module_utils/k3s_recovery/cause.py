@@ -55,7 +55,7 @@ class View:
 
     @property
     def settled(self) -> bool:
-        """Whether the unit runs and has for long enough, or was started by somebody and not by systemd after a crash."""
+        """Whether the unit runs and has long enough, or was started by somebody and not by systemd after a crash."""
         unit = self.facts.unit
         return unit.running and (unit.running_seconds >= self.stable_seconds or unit.restarts == 0)
 
@@ -116,7 +116,7 @@ class View:
 
     @property
     def k3s_choice(self) -> str:
-        """The address that k3s takes by itself, without node-ip: of flannel-iface, else of the default route's interface."""
+        """The address that k3s takes without node-ip: of flannel-iface, else of the default route's interface."""
         network = self.facts.network
         named = network.interface(self.facts.configuration.text("flannel-iface"))
         if named is not None and usable(named, 4):

@@ -1,4 +1,4 @@
-"""Causes that have to do with addresses: settings that name one which is gone, no default route, a stale Node object."""
+"""Causes that have to do with addresses: settings with one that is gone, no default route, a stale Node object."""
 
 from __future__ import annotations
 
@@ -215,8 +215,8 @@ def _node_object(view: View) -> Iterator[Cause]:
     details = {"node": name, "old": ",".join(gone), "new": view.k3s_choice}
     if view.line("node_interface"):
         sentence = (
-            f"The address of this server changed, and the Node object {name} still has the old one: {version} looks for "
-            "an interface with it for its network policies, finds none and ends itself. A restart does not help."
+            f"The address of this server changed, and the Node object {name} still has the old one: {version} looks "
+            "for an interface with it for its network policies, finds none and ends itself. A restart does not help."
         )
         evidence = [view.times(), *view.line("node_interface")]
         yield Cause("node_object_stale", sentence, evidence, "safe_mode", details=details)
@@ -232,5 +232,7 @@ def _node_object(view: View) -> Iterator[Cause]:
     elif node is not None and view.settled:
         values = split_addresses(",".join(view.facts.configuration.values("node-ip")))
         if values and not set(values) <= set(node.internal_ips):
-            sentence = f"node-ip is {listed(values)}, and the node still has {listed(node.internal_ips)}: k3s has not been restarted since."
+            sentence = (
+                f"node-ip is {listed(values)}, and the node still has {listed(node.internal_ips)}: a restart is due."
+            )
             yield Cause("restart_due", sentence, [f"node {name}: InternalIP {listed(node.internal_ips)}"], "restart")

@@ -31,8 +31,8 @@ def _files(view: View) -> Iterator[Cause]:
         return
     files = [one for one in re.split(r"[,\s]+", match.values["files"]) if one.startswith("/")]
     sentence = (
-        f"On disk {listed(files)} {'is' if len(files) == 1 else 'are'} newer than the copy in the datastore and not the "
-        "same: k3s refuses to start. Put aside, they are made again from the datastore."
+        f"On disk {listed(files)} {'is' if len(files) == 1 else 'are'} newer than the copy in the datastore and not "
+        "the same: k3s refuses to start. Put aside, they are made again from the datastore."
     )
     yield Cause("certificate_newer_than_datastore", sentence, [match.line], "bootstrap_files", details={"files": files})
 
@@ -114,8 +114,8 @@ def _etcd(view: View) -> Iterator[Cause]:
     member = view.matches.get("etcd_member")
     if member is not None:
         sentence = (
-            "Embedded etcd knows this server by another address and does not let it in. With one server, a reset of the "
-            "cluster's membership keeps all data."
+            "Embedded etcd knows this server by another address and does not let it in. With one server, a reset of "
+            "the cluster's membership keeps all data."
         )
         yield Cause("etcd_membership", sentence, [member.line], "cluster_reset")
     if view.line("etcd_damaged"):
@@ -150,8 +150,8 @@ def _missing(view: View) -> Iterator[Cause]:
             "Everything that k3s kept is gone: the database and the certificates. A start makes a new, empty cluster."
         )
         cure = (
-            "restore a backup (playbooks/restore.yml); without one, only a new cluster remains, which no kubeconfig and "
-            f"no token of before fits: -e recover_k3s_delete_cluster={facts.hostname}"
+            "restore a backup (playbooks/restore.yml); without one, only a new cluster remains, which no kubeconfig "
+            f"and no token of before fits: -e recover_k3s_delete_cluster={facts.hostname}"
         )
         yield Cause("database_missing_all_gone", sentence, evidence, "", cure)
         return

@@ -15,7 +15,7 @@ FULL_PERCENT = 1.0
 SIMPLE = {
     "cgroup_v1": (
         "cgroup_v1", "This release of k3s does not start on cgroup v1, which this server has.",
-        "boot with cgroup v2 (kernel parameter systemd.unified_cgroup_hierarchy=1), or set kubelet-arg: [fail-cgroupv1=false]",
+        "boot with cgroup v2 (systemd.unified_cgroup_hierarchy=1), or set kubelet-arg: [fail-cgroupv1=false]",
     ),
     "cgroup_missing": (
         "cgroup_missing", "The kernel lacks a cgroup controller that k3s needs.",
@@ -23,14 +23,14 @@ SIMPLE = {
     ),
     "too_many_files": (
         "too_many_files", "k3s has reached a limit of open files or of inotify watches.",
-        "sysctl -w fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=524288, and LimitNOFILE of the unit (role k3s sets both)",
+        "sysctl -w fs.inotify.max_user_instances=1024 fs.inotify.max_user_watches=524288 (role k3s sets them)",
     ),
     "oom": (
         "out_of_memory", "The kernel killed k3s because this server ran out of memory.",
         "free memory or add some; journalctl -k -g oom names what was large",
     ),
-    "permission": ("permission", "k3s may not read a file that it needs.", "give it back to root (chown root:root, chmod 600)"),
-    "iptables": ("iptables_missing", "k3s finds no iptables or may not use them.", "apt-get install iptables, or load the kernel's tables"),
+    "permission": ("permission", "k3s may not read a file that it needs.", "chown root:root FILE; chmod 600 FILE"),
+    "iptables": ("iptables_missing", "k3s finds no iptables or may not use them.", "apt-get install iptables"),
     "kernel_module": (
         "kernel_module", "A kernel module that k3s needs is missing.",
         "modprobe br_netfilter overlay; after a kernel update, reboot into it",
@@ -66,7 +66,7 @@ def check(view: View) -> Iterator[Cause]:
 
 
 def _safe_mode(view: View) -> Cause:
-    sentence = "An earlier recovery was cut short and left k3s in safe mode: network policies are not enforced. It has to be ended."
+    sentence = "An earlier recovery was cut short and left k3s in safe mode: network policies are not enforced."
     return Cause("safe_mode_left_on", sentence, [], "safe_mode", details={"node": view.facts.node_name})
 
 
@@ -107,7 +107,7 @@ def _disk(view: View) -> Iterator[Cause]:
         return
     shown = [f"{one.path}: {one.free_bytes >> 20} MiB free, {one.free_inodes_percent:g} % of inodes" for one in tight]
     sentence = f"The disk is full ({listed([one.path for one in tight]) if tight else 'k3s could not write'})."
-    cure = "make room: journalctl --vacuum-size=200M, docker image prune, k3s crictl rmi --prune; du -xh --max-depth=2 / | sort -h | tail"
+    cure = "make room: journalctl --vacuum-size=200M, docker image prune, k3s crictl rmi --prune (du -xh / | sort -h)"
     yield Cause("disk_full", sentence, shown + line, "", f"{cure}; then {RECOVER}")
 
 

@@ -1,4 +1,4 @@
-"""What is not wrong yet, but will be or may surprise: VPNs, networks that overlap, room, certificates near their end."""
+"""What is not wrong yet, but will be or may surprise: VPNs, networks that overlap, room, certificates."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _nodes(view: View) -> Iterator[str]:
         yield f"Nodes {listed(old)} are this server under an earlier name: k3s kubectl delete node {' '.join(old)}."
     agents = [one.name for one in others if not one.control_plane]
     if agents and view.node_ip:
-        yield f"Agents ({listed(agents)}) reach this server by the address in their K3S_URL: look whether it is the old one."
+        yield f"Agents ({listed(agents)}) reach this server by their K3S_URL: look whether it is the old address."
 
 
 def _machine(view: View) -> Iterator[str]:

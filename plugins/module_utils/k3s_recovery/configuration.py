@@ -1,7 +1,7 @@
 """k3s' settings with the place of each (config.yaml, drop-ins, the unit's command line), and edits that correct them.
 
 As k3s reads them (`pkg/configfilearg`): the environment, then config.yaml, then config.yaml.d/*.yaml and *.yml in
-alphabetical order, where the last one wins and `key+` adds, then the command line, which wins over all but adds to lists.
+alphabetical order, where the last one wins and `key+` adds, then the command line, which wins and adds to lists.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ DEFAULT_CONFIG = f"{CONFIG_FOLDER}/config.yaml"
 # Options that may be given several times, or several values with commas between.
 LISTS = frozenset({"node-ip", "node-external-ip", "tls-san", "cluster-cidr", "service-cidr"})
 SINGLE = frozenset({
-    "bind-address", "advertise-address", "flannel-iface", "flannel-backend", "data-dir", "node-name", "cluster-init", "server",
-    "datastore-endpoint", "token", "token-file", "disable-network-policy", "https-listen-port", "config",
+    "bind-address", "advertise-address", "flannel-iface", "flannel-backend", "data-dir", "node-name", "cluster-init",
+    "server", "datastore-endpoint", "token", "token-file", "disable-network-policy", "https-listen-port", "config",
     "write-kubeconfig", "vpn-auth",
 })  # fmt: skip
 SECRETS = frozenset({"token", "vpn-auth"})
@@ -196,7 +196,7 @@ def config_files(root: Path, config: str) -> list[str]:
 
 
 def _tail(text: str) -> tuple[int, str]:
-    """Where an addition to a file goes and what it begins with: a line break where one is missing, the file's indent."""
+    """Where an addition to a file goes and what it begins with: a missing line break, the file's indent."""
     entries = yaml_places.parse(text).entries
     indent = ""
     if entries:

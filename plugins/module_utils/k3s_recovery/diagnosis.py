@@ -41,8 +41,8 @@ def _several(view: View) -> str:
     if len(several) < 2:
         return ""
     return (
-        f"This cluster has {len(several)} servers ({listed(several)}): recovering one by itself could split it. Way out: as "
-        "long as the others have a majority, remove this one there (k3s kubectl delete node), delete "
+        f"This cluster has {len(several)} servers ({listed(several)}): recovering one by itself could split it. Way out: "
+        "as long as the others have a majority, remove this one there (k3s kubectl delete node), delete "
         f"{facts.data_dir}/server/db here and let it join again with server: and token. Nothing has been changed."
     )
 
@@ -53,7 +53,7 @@ def refusal(view: View) -> str:
     if facts.configuration.command == "agent" or (facts.unit.agent and not facts.unit.loaded):
         return (
             "This is an agent, its cluster is kept by a server: run the recovery there. Here, correct K3S_URL in "
-            "/etc/systemd/system/k3s-agent.service.env and node-ip in /etc/rancher/k3s/config.yaml. Nothing has been changed."
+            "/etc/systemd/system/k3s-agent.service.env and node-ip in its config.yaml. Nothing has been changed."
         )
     if not facts.unit.loaded and not facts.unit.masked:
         return (
@@ -63,7 +63,7 @@ def refusal(view: View) -> str:
     joined = facts.configuration.items("server")
     if joined and joined[-1].value:
         return (
-            f"This server joined another one ({joined[-1].place}: server {joined[-1].value}), so the cluster has several. "
+            f"This server joined another one ({joined[-1].place}: server {joined[-1].value}), so they are several. "
             "Recover the cluster by the vendor's instructions for high availability. Nothing has been changed."
         )
     for address in split_addresses(view.node_ip):

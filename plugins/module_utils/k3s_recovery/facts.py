@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -130,8 +131,8 @@ class _Tokens:
         return self.configured == self.stored if self.configured and self.stored else None
 
 
-def _values(root: Path, configuration: Configuration) -> Iterable[str]:
-    """Tokens as they are written in the configuration's files."""
+def written_tokens(root: Path, configuration: Configuration) -> Iterable[str]:
+    """Tokens as they are written in the configuration's files; secrets, for comparing only."""
     pattern = re.compile(
         r"""(?m)^\s*["']?(?:token|K3S_TOKEN)["']?\s*[:=]\s*["']?([^"'\s#]+)|--token[= ]["']?([^"'\s]+)"""
     )
@@ -142,7 +143,7 @@ def _values(root: Path, configuration: Configuration) -> Iterable[str]:
 
 def _tokens(root: Path, configuration: Configuration, data: Path) -> _Tokens:
     stored = probes.secret_of(read_text(data / "server/token"))
-    given = next(iter(_values(root, configuration)), "")
+    given = next(iter(written_tokens(root, configuration)), "")
     file = configuration.text("token-file")
     if not given and file:
         given = read_text(root / file.lstrip("/"))
@@ -160,9 +161,15 @@ def _datastore(configuration: Configuration, data: Path, secret: str, *, whole: 
     return Datastore("etcd" if configuration.switch("cluster-init") else "none")
 
 
-def collect(*, journal_lines: int = 400, root: Path = Path("/")) -> Facts:
-    """Look at this server. Never raises for a broken one."""
+def collect(*, journal_lines: int = 400, root: Path = Path("/"), settle_seconds: float = 10) -> Facts:
+    """Look at this server. Never raises for a broken one.
+
+    A k3s that somebody has just started is waited for until it has run `settle_seconds`: it is "running" before it fails.
+    """
     unit = probes.unit()
+    if unit.running and unit.restarts == 0 and unit.running_seconds < settle_seconds:
+        time.sleep(settle_seconds - unit.running_seconds)
+        unit = probes.unit()
     configuration = settings_with_places(root)
     data = root / configuration.text("data-dir", DATA_FOLDER).lstrip("/")
     tokens = _tokens(root, configuration, data)

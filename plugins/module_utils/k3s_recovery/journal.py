@@ -49,7 +49,9 @@ def _signature(name: str, *patterns: str) -> tuple[str, re.Pattern[str]]:
 
 
 SIGNATURES = (
-    _signature("node_ip_gone", r"node IP: \\*\"?(?P<address>[0-9a-f:.]+)\\*\"? not found in the host's network interfaces"),
+    _signature(
+        "node_ip_gone", r"node IP: \\*\"?(?P<address>[0-9a-f:.]+)\\*\"? not found in the host's network interfaces"
+    ),
     _signature("node_interface", r"failed to find interface with specified node ip"),
     _signature("no_default_route", r"no default routes found", r"unable to select an IP from default routes"),
     _signature("listen_gone", rf"listen tcp\d? {_ADDRESS}:(?P<port>\d+): bind: cannot assign requested address"),
@@ -61,44 +63,96 @@ SIGNATURES = (
         r"unable to get global unicast ip from interface name",
         r"failed to find the interface",
     ),
-    _signature("token", r"encrypted with different token", r"cipher: message authentication failed", r"token CA hash does not match"),
-    _signature("newer_files", r"(?P<files>(?:/[^\s,\"]+(?:,\s*)?)+)\s+newer than datastore and could cause a cluster outage"),
-    _signature("node_password", r"node password rejected", r"node password validation failed", r"unable to verify hash for node"),
+    _signature(
+        "token",
+        r"encrypted with different token",
+        r"cipher: message authentication failed",
+        r"token CA hash does not match",
+    ),
+    _signature(
+        "newer_files", r"(?P<files>(?:/[^\s,\"]+(?:,\s*)?)+)\s+newer than datastore and could cause a cluster outage"
+    ),
+    _signature(
+        "node_password",
+        r"node password rejected",
+        r"node password validation failed",
+        r"unable to verify hash for node",
+    ),
     _signature("etcd_member", r"(?:is )?a?\s?not a member of the etcd cluster\.? ?(?P<members>Found .*?)?(?:\"|$)"),
     _signature(
         "etcd_damaged",
-        r"walpb: crc mismatch", r"wal: crc mismatch", r"failed to recover v3 backend from snapshot",
-        r"recovering backend from snapshot error", r"failed to find database snapshot file", r"tocommit\(\d+\) is out of range",
-        r"freepages: failed to get all reachable pages", r"snap: snapshot file doesn't exist", r"invalid database(?! endpoint)",
-        r"panic: .*(?:bbolt|freelist|page \d+)", r"wal: file not found", r"etcdserver: read wal error",
+        r"walpb: crc mismatch",
+        r"wal: crc mismatch",
+        r"failed to recover v3 backend from snapshot",
+        r"recovering backend from snapshot error",
+        r"failed to find database snapshot file",
+        r"tocommit\(\d+\) is out of range",
+        r"freepages: failed to get all reachable pages",
+        r"snap: snapshot file doesn't exist",
+        r"invalid database(?! endpoint)",
+        r"panic: .*(?:bbolt|freelist|page \d+)",
+        r"wal: file not found",
+        r"etcdserver: read wal error",
     ),
-    _signature("disk_full", r"database or disk is full", r"(?<!inotify )no space left on device", r"disk quota exceeded"),
+    _signature(
+        "disk_full", r"database or disk is full", r"(?<!inotify )no space left on device", r"disk quota exceeded"
+    ),
     _signature("read_only", r"read-only file system", r"attempt to write a readonly database"),
     _signature(
         "database",
-        r"database disk image is malformed", r"file is not a database", r"file is encrypted or is not a database",
-        r"malformed database schema", r"disk I/O error", r"unable to open database file", r"no such table: kine",
+        r"database disk image is malformed",
+        r"file is not a database",
+        r"file is encrypted or is not a database",
+        r"malformed database schema",
+        r"disk I/O error",
+        r"unable to open database file",
+        r"no such table: kine",
     ),
     _signature("cgroup_v1", r"configured to not run on a host using cgroup v1"),
     _signature("cgroup_missing", r"failed to find (?P<controller>memory|cpu|cpuset|pids) cgroup"),
-    _signature("too_many_files", r"too many open files", r"inotify.*no space left on device", r"user limit on .* inotify"),
+    _signature(
+        "too_many_files", r"too many open files", r"inotify.*no space left on device", r"user limit on .* inotify"
+    ),
     _signature("oom", r"killed by the OOM killer", r"result 'oom-kill'"),
-    _signature("binary", r"Failed at step EXEC spawning", r"status=203/EXEC", r"exec format error", r"Main process exited, code=dumped"),
-    _signature("unknown_option", r"flag provided but not defined: (?P<option>-\S+?)[\"\s]", r"flag provided but not defined: (?P<last>-\S+)$"),
+    _signature(
+        "binary",
+        r"Failed at step EXEC spawning",
+        r"status=203/EXEC",
+        r"exec format error",
+        r"Main process exited, code=dumped",
+    ),
+    _signature(
+        "unknown_option",
+        r"flag provided but not defined: (?P<option>-\S+?)[\"\s]",
+        r"flag provided but not defined: (?P<last>-\S+)$",
+    ),
     _signature("yaml", r"msg=\"?yaml: (?P<yaml>[^\"]*)", r"cannot unmarshal \S+ .*into yaml\.MapSlice"),
     _signature("permission", r"open (?P<path>/\S+?): permission denied"),
     _signature("waiting_token", r"Waiting for (?P<file>/\S+) to be available"),
-    _signature("iptables", r"exec: \\*\"?ip6?tables\S*?\\*\"?: executable file not found", r"can't initialize ip6?tables table"),
-    _signature("kernel_module", r"bridge-nf-call-ip6?tables: no such file", r"modprobe: FATAL: Module (?P<module>\S+) not found"),
-    _signature("snapshot_datastore", r"connect to external datastore|dial tcp \S+:(?:3306|5432|2379): connect: connection refused"),
+    _signature(
+        "iptables", r"exec: \\*\"?ip6?tables\S*?\\*\"?: executable file not found", r"can't initialize ip6?tables table"
+    ),
+    _signature(
+        "kernel_module",
+        r"bridge-nf-call-ip6?tables: no such file",
+        r"modprobe: FATAL: Module (?P<module>\S+) not found",
+    ),
+    _signature(
+        "snapshot_datastore",
+        r"connect to external datastore|dial tcp \S+:(?:3306|5432|2379): connect: connection refused",
+    ),
     _signature("certificate_time", r"x509: certificate has expired or is not yet valid(?P<when>[^\"\\]*)"),
     _signature(
         "certificate",
-        r"x509: certificate signed by unknown authority", r"x509: certificate is valid for", r"private key does not match public key",
-        r"x509: cannot validate certificate", r"tls: bad certificate", r"crypto/(?:rsa|ecdsa): verification error",
+        r"x509: certificate signed by unknown authority",
+        r"x509: certificate is valid for",
+        r"private key does not match public key",
+        r"x509: cannot validate certificate",
+        r"tls: bad certificate",
+        r"crypto/(?:rsa|ecdsa): verification error",
     ),
     _signature("already_reset", r"previously reset, please remove the cluster-reset flag"),
-)  # fmt: skip
+)
 
 WEAK = frozenset({"too_many_files", "permission", "iptables", "kernel_module", "cgroup_missing"})
 _ERROR = re.compile(r"level=(?:fatal|error|panic)|^[EF]\d{4} |^panic:|Failed with result|^Error:")

@@ -26,7 +26,7 @@ _EARLY, _EXPIRED = 9, 10
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate of this server. `problem` is empty, `expired`, `early` or `foreign` (not signed by this server's CA).
+    """A certificate of this server. `problem` is empty, `expired`, `early` or `foreign` (of another CA).
 
     Times are seconds since 1970, 0 where a certificate that is refused does not tell them; `words` are OpenSSL's.
     """

@@ -175,7 +175,7 @@ def _words(told: list[str]) -> str:
 
 
 def database(path: Path, secret: str, *, whole: bool) -> Datastore:
-    """Look into kine's SQLite file: whether it can be read (`whole`: every page, if it is not too large), and its token."""
+    """Look into kine's SQLite file: can it be read (`whole`: every page, if it is not too large), and its token."""
     size = path.stat().st_size
     if size == 0:
         return Datastore("sqlite", str(path), "it is empty", size=0)

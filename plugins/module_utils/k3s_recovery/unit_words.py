@@ -1,4 +1,4 @@
-"""The words of k3s' command line in its unit, with the place of each character: in the unit or in an environment file."""
+"""The words of k3s' command line, with the place of each character: in the unit or in an environment file."""
 
 from __future__ import annotations
 

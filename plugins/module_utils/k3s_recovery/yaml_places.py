@@ -193,7 +193,7 @@ def _plain_block(text: str, lines: list[_Line], at: int, indent: int) -> tuple[l
 
 
 def parse_plainly(text: str) -> Document:
-    """Read without a library: keys with a scalar, a list of lines or a list in brackets. Its complaints are not certain."""
+    """Read without a library: keys with a scalar, a list of lines or in brackets. Its complaints are not certain."""
     lines = list(_lines(text))
     entries: list[Entry] = []
     indent: int | None = None
