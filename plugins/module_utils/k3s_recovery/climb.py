@@ -25,6 +25,7 @@ from ansible.module_utils.kine_database import DatabaseError
 FAILURES = (RungError, MachineError, BackupError, ConfigurationError, DatabaseError, OSError)
 # Rungs after which the cluster is another one, or an older one of its own.
 NEW_CLUSTER = "delete_cluster"
+LEFT_ON = "safe_mode_left_on"
 RESTORING = ("restore", "snapshot_restore")
 
 
@@ -133,7 +134,10 @@ class Climb:
         if not problem:
             return self._end(entry, "healed", entry.sentence)
         after = self._machine.diagnose(self._settings.node_ip)
-        self._record.pending = [dataclasses.asdict(cause) for cause in after.causes]
+        # a drop-in that is there now is this rung's own, and goes when it is undone
+        causes = [cause for cause in after.causes if cause.id != LEFT_ON or entry.cause == LEFT_ON]
+        after = dataclasses.replace(after, causes=causes)
+        self._record.pending = [dataclasses.asdict(cause) for cause in causes]
         self._record.remember_causes(self._record.pending)
         if complete and self._helped(entry, after):
             others = " ".join(cause.sentence for cause in after.causes)

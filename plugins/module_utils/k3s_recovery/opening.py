@@ -142,12 +142,14 @@ def backup_sentences(record: Record, last_good: Backup | None, now: float) -> li
         return [f"The backup that it made before anything was changed is whole and is kept: {backup['path']}."]
     if backup["database"] == "verified":
         return [f"Backed up, opened and found whole: {backup['path']}."]
+    if backup["database"] == "snapshot":
+        return [f"Backed up, with a snapshot of etcd: {backup['path']}."]
     word = {"raw": "cannot be opened and was kept as it is"}.get(str(backup["database"]), "is not there")
     if last_good is None:
         more = "There is no earlier backup that was found whole: nothing can bring back what cannot be read."
     else:
         more = (
-            f"The last good backup is {last_good.path} of {last_good.created}: if it has to be put back, all changes of "
+            f"The last good backup is {last_good.path} of {last_good.created}: if it is put back, all changes of "
             f"the last {age(last_good.created, now)} are lost."
         )
     return [f"Backed up: {backup['path']}. The database {word}.", more]

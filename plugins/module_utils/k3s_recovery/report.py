@@ -141,8 +141,11 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
         )
     lines += [f"Lost: {line}" for line in told["lost"]] or (["Lost: nothing."] if told["result"] == "healed" else [])
     if told["backup"].get("path"):
-        state = {"verified": "opened and found whole", "raw": "kept as it is, it cannot be opened"}
-        word = state.get(str(told["backup"].get("database")), "without a database")
+        word = {
+            "verified": "opened and found whole",
+            "raw": "kept as it is, it cannot be opened",
+            "snapshot": "a snapshot of etcd",
+        }.get(str(told["backup"].get("database")), "there was none")
         lines.append(f"Backup: {told['backup']['path']} (database: {word}).")
     lines += [_reconnected(told)] if told["result"] == "healed" else []
     lines += [f"Next: {line}" for line in told["next"]]

@@ -89,9 +89,9 @@ class FakeServer:
         database = self.path(f"{SERVER}/db/state.db")
         database.parent.mkdir(parents=True)
         connection = sqlite3.connect(database)
-        connection.execute("CREATE TABLE kine (name TEXT, deleted INTEGER)")
+        connection.execute("CREATE TABLE kine (id INTEGER PRIMARY KEY, name TEXT, deleted INTEGER, value BLOB)")
         key = hashlib.sha256(TOKEN.encode()).hexdigest()[:12]
-        connection.execute("INSERT INTO kine VALUES (?, 0)", (f"/bootstrap/{key}",))
+        connection.execute("INSERT INTO kine (name, deleted) VALUES (?, 0)", (f"/bootstrap/{key}",))
         connection.commit()
         connection.close()
 
@@ -257,10 +257,7 @@ class FakeServer:
             wrong |= {"safe_mode_left_on"}
         if not wrong and self.started_at is None:
             wrong = {"stopped"}
-        causes = [
-            Cause(fault, f"{fault} it is.", [], rungs.get(fault, ""), "", dict(details.get(fault, {})))
-            for fault in wrong
-        ]
+        causes = [Cause(one, f"{one}.", [], rungs.get(one, ""), details=dict(details.get(one, {}))) for one in wrong]
         order = [*LADDER, ""]
         return Diagnosis(
             healthy=not wrong,

@@ -66,8 +66,8 @@ def clean(machine: Machine, data: str) -> list[str]:
         if done.code != 0 and machine.run(["umount", "-l", path]).code != 0:
             problems.append(f"{path} is still mounted: {done.words}")
     netns = machine.path("/run/netns")
-    for path in sorted(netns.glob("cni-*")) if netns.is_dir() else []:
-        machine.run(["ip", "netns", "delete", path.name])
+    for space in sorted(netns.glob("cni-*")) if netns.is_dir() else []:
+        machine.run(["ip", "netns", "delete", space.name])
     links = machine.run(["ip", "-o", "link", "show"])
     present = {line.split(":")[1].strip().partition("@")[0] for line in links.out.splitlines() if ":" in line}
     for name in [*bridge_ports(links.out), *(name for name in INTERFACES if name in present)]:

@@ -66,3 +66,9 @@ class Restore(Rung):
         if found is None:
             raise RungError("There is no backup that was found whole.")
         return found
+
+    def undo(self, context: Context) -> str:
+        """Nothing: what was there could not be used, and lies beside what was put back."""
+        if not context.entry.data.get("restored"):
+            return ""
+        return f"What was put back stays; what was there before lies beside it in {context.data}/server."

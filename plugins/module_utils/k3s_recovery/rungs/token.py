@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 
 from ansible.module_utils.backups.store import BackupError
 from ansible.module_utils.k3s_common import CONFIG_FOLDER, token_secret
 from ansible.module_utils.k3s_recovery.configuration import Setting, settings_with_places
 from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, keep, put_back, replace
+from ansible.module_utils.kine_database import bootstrap_key, bootstrap_keys
 
 # The characters that need no quotes in YAML, in a unit and in an environment file.
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._+/=-]*")
-
-
-def fits(database: Path, secret: str) -> bool:
-    """Whether the datastore's copy of certificates and keys was made with this token: its key is made from it.
-
-    Raises RungError when the database cannot be asked.
-    """
-    name = f"/bootstrap/{hashlib.sha256(secret.encode()).hexdigest()[:12]}"
-    try:
-        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
-        try:
-            row = connection.execute("SELECT 1 FROM kine WHERE name = ? AND deleted = 0", (name,)).fetchone()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise RungError(f"{database} cannot be asked which token fits: {error}.") from error
-    return row is not None
 
 
 class Token(Rung):
@@ -45,12 +26,15 @@ class Token(Rung):
         return "" if kind == "sqlite" else f"the datastore is {kind}: which token fits cannot be proven"
 
     def apply(self, context: Context) -> str:
-        """Where k3s reads its token: a token-file, a setting, or its own copy."""
+        """Where k3s reads its token: a token-file, a setting, or its own copy.
+
+        The datastore keeps its copy of certificates and keys below a key made from the token: that is the proof.
+        """
         context.step("stop")
         context.machine.stop()
-        database = context.server("db/state.db")
+        keys = bootstrap_keys(context.server("db/state.db"))
         fitting = (
-            (source, secret) for source, secret in self._candidates(context) if secret and fits(database, secret)
+            (source, secret) for source, secret in self._candidates(context) if secret and bootstrap_key(secret) in keys
         )
         source, secret = next(fitting, ("", ""))
         if not secret:
@@ -99,16 +83,17 @@ class Token(Rung):
             context.step("write the token")
             replace(context.machine.path(path), f"{secret}\n".encode())
             return path
-        if not PLAIN.fullmatch(secret):
-            raise RungError(
-                f"The right token holds characters that need quotes in {settings[-1].place}. Write it there yourself."
-            )
         setting = settings[-1]
+        text = context.machine.path(setting.file).read_text(encoding="utf-8")
+        present = PLAIN.match(text, setting.start) if setting.start >= 0 else None
+        if present is None or not PLAIN.fullmatch(secret):
+            raise RungError(
+                f"The token in {setting.place} is written with quotes or escapes. Correct it there yourself."
+            )
         keep(context, [setting.file])
         context.step("write the token")
-        real = context.machine.path(setting.file)
-        text = real.read_text(encoding="utf-8")
-        replace(real, (text[: setting.start] + secret + text[setting.end :]).encode())
+        changed = text[: present.start()] + secret + text[present.end() :]
+        replace(context.machine.path(setting.file), changed.encode())
         return setting.place
 
     def undo(self, context: Context) -> str:
