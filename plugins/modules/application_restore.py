@@ -32,7 +32,7 @@ options:
     type: str
     default: integr8scode
   identity:
-    description: The text of age's identity that opens an encrypted backup. It is written to no file.
+    description: The text of age's identity that opens an encrypted backup, or the path of a file on the server with it.
     type: str
     default: ""
   mongodb_version:
@@ -105,9 +105,6 @@ seconds_down:
   returned: when O(state=restored)
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,27 +113,13 @@ from ansible.module_utils.backups.store import Backup, BackupError, load
 from ansible.module_utils.basic import AnsibleModule
 
 
-@contextmanager
-def identity_file(text: str) -> Iterator[str]:
-    """A name under which age can read the identity, which lies in memory alone; empty for none."""
-    if not text:
-        yield ""
-        return
-    descriptor = os.memfd_create("identity")
-    try:
-        os.write(descriptor, text.encode())
-        yield f"/proc/{os.getpid()}/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
-
-
-def checked(backup: Backup, wanted: dict[str, Any], identity: str) -> dict[str, Any]:
+def checked(backup: Backup, wanted: dict[str, Any]) -> dict[str, Any]:
     """The module's answer for state checked. Raises BackupError."""
     login = {name: wanted[f"mongo_root_{name}"] for name in ("username", "password")}
     found = check(
         backup,
         mongodb_version=wanted["mongodb_version"],
-        identity=identity,
+        identity=wanted["identity"],
         login={name: value for name, value in login.items() if value},
     )
     about = {
@@ -149,15 +132,15 @@ def checked(backup: Backup, wanted: dict[str, Any], identity: str) -> dict[str, 
     return {"changed": False, "problems": found.problems, "notes": found.notes, "backup": about}
 
 
-def placed(backup: Backup, wanted: dict[str, Any], identity: str, *, dry: bool) -> dict[str, Any]:
+def placed(backup: Backup, wanted: dict[str, Any], *, dry: bool) -> dict[str, Any]:
     """The module's answer for state placed. Raises BackupError."""
     base = Path(wanted["base"])
     if (base / "current").is_symlink():
         return {"changed": False, "placed": []}
-    return {"changed": True, "placed": [] if dry else place(backup, base=base, identity=identity)}
+    return {"changed": True, "placed": [] if dry else place(backup, base=base, identity=wanted["identity"])}
 
 
-def restored(backup: Backup, wanted: dict[str, Any], identity: str, *, dry: bool) -> dict[str, Any]:
+def restored(backup: Backup, wanted: dict[str, Any], *, dry: bool) -> dict[str, Any]:
     """The module's answer for state restored. Raises BackupError."""
     if dry:
         return {"changed": True, "documents": {}, "left": [], "seconds_down": 0.0}
@@ -166,7 +149,7 @@ def restored(backup: Backup, wanted: dict[str, Any], identity: str, *, dry: bool
         base=Path(wanted["base"]),
         project=wanted["project"],
         safety=load(Path(wanted["safety"])) if wanted["safety"] else None,
-        identity=identity,
+        identity=wanted["identity"],
         timeout=wanted["timeout"],
     )
     return {"changed": True, "documents": done.documents, "left": done.left, "seconds_down": done.seconds_down}
@@ -192,13 +175,12 @@ def main() -> None:
     wanted = module.params
     try:
         backup = load(Path(wanted["path"]))
-        with identity_file(wanted["identity"]) as identity:
-            if wanted["state"] == "checked":
-                answer = checked(backup, wanted, identity)
-            elif wanted["state"] == "placed":
-                answer = placed(backup, wanted, identity, dry=module.check_mode)
-            else:
-                answer = restored(backup, wanted, identity, dry=module.check_mode)
+        if wanted["state"] == "checked":
+            answer = checked(backup, wanted)
+        elif wanted["state"] == "placed":
+            answer = placed(backup, wanted, dry=module.check_mode)
+        else:
+            answer = restored(backup, wanted, dry=module.check_mode)
     except BackupError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**answer)

@@ -1,0 +1,108 @@
+#!/usr/bin/python
+"""Say which backups given files are, or which are the newest good ones here."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: backup_files
+short_description: Say which backups files on the server are
+description:
+  - Reads the manifest of each file, compares its checksum, and gives at most one backup of each kind.
+  - Changes nothing.
+options:
+  paths:
+    description: Files of backups. Empty takes the newest good ones of O(directory).
+    type: list
+    elements: path
+    default: []
+  directory:
+    description: Where backups lie.
+    type: path
+    default: /var/backups/integr8scode
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Find the newest good backups
+  backup_files:
+  register: found
+"""
+
+RETURN = r"""
+backups:
+  description: By kind (C(k3s), C(application)), each with C(path), C(host), C(created), C(encrypted), C(verified),
+    C(versions), C(nodes), and a C(sentence).
+  type: dict
+  returned: always
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.backups.store import Backup, BackupError, last_good, load
+from ansible.module_utils.basic import AnsibleModule
+
+KINDS = ("k3s", "application")
+
+
+def choose(paths: list[str], directory: Path) -> dict[str, Backup]:
+    """The backups by kind.
+
+    :raises BackupError: one is damaged, none is there, or two are of one kind.
+    """
+    if not paths:
+        newest = {kind: last_good(directory, kind) for kind in KINDS}
+        found = {kind: backup for kind, backup in newest.items() if backup is not None}
+        if not found:
+            raise BackupError(f"{directory} holds no good backup. Cure: name the file, -e restore_from=…")
+        return found
+    found = {}
+    for path in paths:
+        backup = load(Path(path))
+        if backup.kind not in KINDS:
+            raise BackupError(f"{path} is a backup of {backup.kind}, which nothing here restores")
+        if backup.kind in found:
+            raise BackupError(f"{found[backup.kind].path} and {path} are both of {backup.kind}. Cure: name one of them")
+        found[backup.kind] = backup
+    return found
+
+
+def describe(backup: Backup) -> dict[str, Any]:
+    """What a playbook needs to know of a backup."""
+    return {
+        "path": str(backup.path),
+        "host": backup.manifest.get("host", ""),
+        "created": backup.created,
+        "encrypted": backup.encrypted,
+        "verified": backup.verified,
+        "versions": backup.manifest.get("versions", {}),
+        "sentence": (
+            f"{backup.path}: {backup.kind} of {backup.manifest.get('host', '')} as it was at {backup.created}. "
+            "What this server has of it now is replaced, after a backup of that."
+        ),
+        "nodes": backup.manifest.get("inventory", {}).get("nodes", []),
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "paths": {"type": "list", "elements": "path", "default": []},
+            "directory": {"type": "path", "default": "/var/backups/integr8scode"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        found = choose(module.params["paths"], Path(module.params["directory"]))
+    except (BackupError, OSError) as error:
+        module.fail_json(msg=f"Nothing was changed. {error}")
+    module.exit_json(changed=False, backups={kind: describe(backup) for kind, backup in found.items()})
+
+
+if __name__ == "__main__":
+    main()
