@@ -169,8 +169,8 @@ class Climb:
             self._machine.start()
         except FAILURES as error:
             raise ClimbError(
-                f"An earlier run was killed in its rung {entry.name}, and that cannot be undone: {error}. The originals "
-                f"are in {self._record.folder}. Cure that, then run again."
+                f"An earlier run was killed in its rung {entry.name}, and that cannot be undone: {error}. "
+                f"The originals are in {self._record.folder}. Cure that, then run again."
             ) from error
         entry.state = "interrupted"
         self._record.save()

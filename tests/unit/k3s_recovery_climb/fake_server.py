@@ -244,7 +244,8 @@ class FakeServer:
             "node_ip_stale": "configuration", "node_object_stale": "safe_mode", "sticky_node_object": "safe_mode",
             "safe_mode_left_on": "safe_mode", "token_mismatch": "token", "stopped": "restart", "unknown": "restart",
             "certificate_newer_than_datastore": "bootstrap_files", "certificate_mismatch": "certificates",
-            "node_password_rejected": "node_password", "database_damaged": "restore", "etcd_membership": "cluster_reset",
+            "node_password_rejected": "node_password", "database_damaged": "restore",
+            "etcd_membership": "cluster_reset",
         }  # fmt: skip
         edits = [{
             "file": CONFIG, "line": 1, "offset": 9, "before": OLD, "after": NEW, "source": "yaml",
