@@ -1,4 +1,8 @@
-"""A backup's file: a tar of named members with their owners and permissions, gzip, age when recipients are given."""
+"""A backup's file: a tar of named members with their owners and permissions, gzip, age when recipients are given.
+
+What is to be encrypted is never on the disk as plain text: it goes through age, and through a reader that compares
+it with what was put in.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,21 @@ import io
 import json
 import os
 import platform
-import shutil
 import stat
-import subprocess
 import tarfile
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from ansible.module_utils.atomic_files import Access, sync_folder, write_file
+from ansible.module_utils.backups import age
 from ansible.module_utils.backups.store import FORMAT, Backup, BackupError, checksum, load, sidecar
 
 __all__ = ["BackupError", "Member", "create", "extract", "read_member"]
-READ_ONLY = Access(0, 0, 0o600)
 CHECKSUMS = "checksums.json"
 """Last member: sha256 of each file. Not in the manifest, where a password's would let anyone test guesses."""
 
@@ -44,22 +46,31 @@ class Member:
 class _Hashed:
     """A file that is read through a checksum."""
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: BinaryIO, path: Path) -> None:
         self._source = source
+        self._path = path
         self.digest = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
         """Read on."""
         data = self._source.read(size)
+        if not data and size:
+            raise OSError(f"{self._path} became shorter while it was read. Cure: run it again")
         self.digest.update(data)
         return data
 
 
-def _walk(member: Member) -> Iterator[tuple[str, Path]]:
-    yield member.name, member.path
+def _walk(member: Member) -> Iterator[tuple[str, Path, bool]]:
+    """Name, path, and whether it has to be there: what is in a folder may go while it is walked through."""
+    yield member.name, member.path, True
     if member.path.is_dir() and not member.path.is_symlink():
-        for child in sorted(member.path.iterdir()):
-            yield from _walk(Member(f"{member.name}/{child.name}", child))
+        folders = [(member.name, member.path)]
+        while folders:
+            name, folder = folders.pop()
+            for child in sorted(folder.iterdir()) if folder.is_dir() else []:
+                yield f"{name}/{child.name}", child, False
+                if child.is_dir() and not child.is_symlink():
+                    folders.append((f"{name}/{child.name}", child))
 
 
 def _add(tar: tarfile.TarFile, name: str, path: Path) -> str:
@@ -76,43 +87,40 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> str:
     info.type = tarfile.REGTYPE
     with path.open("rb") as source:
         info.size = os.fstat(source.fileno()).st_size
-        hashed = _Hashed(source)
+        hashed = _Hashed(source, path)
         tar.addfile(info, hashed)
     return hashed.digest.hexdigest()
 
 
-def _write(target: Path, members: Sequence[Member]) -> dict[str, str]:
-    """Write the tar; gives each regular file's checksum by its name in it."""
+def _write(sink: BinaryIO, members: Sequence[Member]) -> dict[str, str]:
+    """Write the tar; gives each regular file's checksum by its name in it. Raises OSError."""
     sums: dict[str, str] = {}
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as sink:
-        with tarfile.open(fileobj=sink, mode="w:gz", compresslevel=4, format=tarfile.PAX_FORMAT) as tar:
-            for member in members:
-                for name, path in _walk(member):
+    with tarfile.open(fileobj=sink, mode="w:gz", compresslevel=4, format=tarfile.PAX_FORMAT) as tar:
+        for member in members:
+            for name, path, needed in _walk(member):
+                try:
                     digest = _add(tar, name, path)
-                    if digest:
-                        sums[name] = digest
-            text = json.dumps(sums, indent=1).encode()
-            info = tarfile.TarInfo(CHECKSUMS)
-            info.size, info.mode = len(text), 0o600
-            tar.addfile(info, io.BytesIO(text))
-        sink.flush()
-        os.fsync(sink.fileno())
+                except FileNotFoundError:
+                    if needed:
+                        raise
+                    continue
+                if digest:
+                    sums[name] = digest
+        text = json.dumps(sums, indent=1).encode()
+        info = tarfile.TarInfo(CHECKSUMS)
+        info.size, info.mode = len(text), 0o600
+        tar.addfile(info, io.BytesIO(text))
     return sums
 
 
-def _verify(path: Path, sums: Mapping[str, str]) -> None:
-    """Read a tar again. Raises BackupError when it does not hold what was put in."""
+def _sums_in(source: BinaryIO) -> dict[str, str]:
+    """The checksums of the files in a tar, read to its end. Raises tarfile.TarError, OSError, EOFError."""
     found: dict[str, str] = {}
-    try:
-        with tarfile.open(path, mode="r:gz") as tar:
-            for info in tar:
-                if info.isreg() and info.name != CHECKSUMS:
-                    found[info.name] = _sum_of(tar, info)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise BackupError(f"{path} was written, and cannot be read again: {error}") from error
-    if found != dict(sums):
-        raise BackupError(f"{path} was written, and does not hold what was put in. Cure: is the disk sound?")
+    with tarfile.open(fileobj=source, mode="r|gz") as tar:
+        for info in tar:
+            if info.isreg() and info.name != CHECKSUMS:
+                found[info.name] = _sum_of(tar, info)
+    return found
 
 
 def _sum_of(tar: tarfile.TarFile, info: tarfile.TarInfo) -> str:
@@ -123,21 +131,85 @@ def _sum_of(tar: tarfile.TarFile, info: tarfile.TarInfo) -> str:
     return digest.hexdigest()
 
 
-def _encrypt(source: Path, target: Path, recipients: Sequence[str]) -> None:
-    command = ["age", "--encrypt"]
-    for one in recipients:
-        command += ["--recipient", one]
-    try:
-        done = subprocess.run(
-            [*command, "--output", str(target), str(source)], capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise BackupError(f"age cannot be run ({error}). Cure: playbooks/site.yml --tags backup installs it") from error
-    if done.returncode != 0:
-        raise BackupError(f"age failed: {done.stderr.strip()}")
-    target.chmod(0o600)
-    with target.open("rb") as written:
-        os.fsync(written.fileno())
+class _Reader:
+    """A sink that hands on what it gets, and reads it as a tar beside that."""
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+        self.size = 0
+        self.found: dict[str, str] = {}
+        self.problem = ""
+        source, self._into = os.pipe()
+        self._thread = threading.Thread(target=self._read, args=(source,), daemon=True)
+        self._thread.start()
+
+    def _read(self, source: int) -> None:
+        with os.fdopen(source, "rb") as stream:
+            try:
+                self.found = _sums_in(stream)
+            except (tarfile.TarError, OSError, EOFError) as error:
+                self.problem = str(error)
+            # the writer must not be held up
+            while stream.read(1 << 20):
+                continue
+
+    def write(self, data: bytes) -> int:
+        """Hand on and read."""
+        self._sink.write(data)
+        view = memoryview(data)
+        self.size += len(view)
+        while view:
+            view = view[os.write(self._into, view) :]
+        return len(data)
+
+    def end(self) -> None:
+        """Wait until all of it was read."""
+        os.close(self._into)
+        self._thread.join()
+
+
+def _seal(path: Path, members: Sequence[Member], recipients: Sequence[str]) -> dict[str, str]:
+    """Write the file, encrypted where recipients are given, and compare what is in it with what was put in.
+
+    :raises BackupError: it does not hold that.
+    :raises OSError: it cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    found: Mapping[str, str] = {}
+    problem = ""
+    with os.fdopen(descriptor, "wb") as sink:
+        if recipients:
+            with age.encrypting(sink, recipients) as into:
+                reader = _Reader(into)
+                try:
+                    sums = _write(reader, members)  # type: ignore[arg-type]  # it has what tarfile calls
+                finally:
+                    reader.end()
+            found, problem = reader.found, reader.problem
+        else:
+            sums = _write(sink, members)
+        sink.flush()
+        os.fsync(sink.fileno())
+    if recipients:
+        age.check_file(path, reader.size)
+    else:
+        try:
+            with path.open("rb") as written:
+                found = _sums_in(written)
+        except (tarfile.TarError, EOFError) as error:
+            problem = str(error)
+    if problem or found != sums:
+        raise BackupError(f"{path} does not hold what was put in ({problem or 'another content'}). Is the disk sound?")
+    return sums
+
+
+def _name(directory: Path, kind: str, moment: datetime, encrypted: bool) -> tuple[Path, datetime]:
+    """A name that is free: two backups may be made within one second."""
+    while True:
+        stem = f"{kind}-{platform.node()}-{moment:%Y%m%dT%H%M%SZ}.tar.gz"
+        if not any((directory / f"{stem}{end}").exists() for end in ("", ".age")):
+            return directory / f"{stem}{'.age' if encrypted else ''}", moment
+        moment += timedelta(seconds=1)
 
 
 def create(
@@ -149,26 +221,23 @@ def create(
     recipients: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
     facts: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
     verified: bool = True,
 ) -> Backup:
     """Write a backup, read it again, and give it its name.
 
+    :param more: what else the manifest shall say, beside ``facts``.
     :param verified: whether the caller has checked what the members hold.
     :raises BackupError: it cannot be written, or does not hold what was put in; nothing is left of it then.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    moment = datetime.now(timezone.utc)
-    name = f"{kind}-{platform.node()}-{moment:%Y%m%dT%H%M%SZ}.tar.gz{'.age' if recipients else ''}"
-    target = directory / name
-    plain, sealed = directory / f".{name}.tar.partial", directory / f".{name}.partial"
+    partial: Path | None = None
+    target: Path | None = None
     try:
-        sums = _write(plain, members)
-        _verify(plain, sums)
-        if recipients:
-            _encrypt(plain, sealed, recipients)
-            plain.unlink()
-        else:
-            plain.rename(sealed)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target, moment = _name(directory, kind, datetime.now(timezone.utc), bool(recipients))
+        partial = directory / f".{target.name}.partial"
+        partial.unlink(missing_ok=True)
+        sums = _seal(partial, members, recipients)
         manifest = {
             "format": FORMAT,
             "kind": kind,
@@ -177,22 +246,28 @@ def create(
             "reason": reason,
             "verified": verified,
             "encrypted": bool(recipients),
+            "recipients": list(recipients),
             "versions": dict(versions or {}),
-            "file": {"sha256": checksum(sealed), "size": sealed.stat().st_size},
+            "file": {"sha256": checksum(partial), "size": partial.stat().st_size},
             "members": len(sums),
             "facts": dict(facts or {}),
+            **(more or {}),
         }
-        write_file(sidecar(target), (json.dumps(manifest, indent=1) + "\n").encode(), READ_ONLY)
-        sealed.rename(target)
+        write_file(sidecar(target), (json.dumps(manifest, indent=1) + "\n").encode(), _own())
+        partial.rename(target)
         sync_folder(directory)
     except OSError as error:
         raise BackupError(f"the backup cannot be written to {directory}: {error}") from error
     finally:
-        plain.unlink(missing_ok=True)
-        sealed.unlink(missing_ok=True)
-        if not target.exists():
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        if target is not None and not target.exists():
             sidecar(target).unlink(missing_ok=True)
     return load(target)
+
+
+def _own() -> Access:
+    return Access(os.geteuid(), os.getegid(), 0o600)
 
 
 @contextmanager
@@ -201,97 +276,103 @@ def _opened(backup: Backup, identity: str) -> Iterator[tarfile.TarFile]:
         with tarfile.open(backup.path, mode="r|gz") as tar:
             yield tar
         return
-    if not identity:
-        raise BackupError(f"{backup.path} is encrypted. Cure: give the file with age's identity that opens it")
-    with tempfile.TemporaryFile("w+") as said:
-        try:
-            process = subprocess.Popen(
-                ["age", "--decrypt", "--identity", identity, str(backup.path)], stdout=subprocess.PIPE, stderr=said
-            )
-        except OSError as error:
-            raise BackupError(f"age cannot be run ({error}). Cure: install the package age") from error
-        try:
-            with tarfile.open(fileobj=process.stdout, mode="r|gz") as tar:
-                yield tar
-        except tarfile.ReadError as error:
-            process.wait()
-            said.seek(0)
-            raise BackupError(f"{backup.path} cannot be opened: {said.read().strip() or error}") from error
-        finally:
-            assert process.stdout is not None  # noqa: S101 - asked for above
-            process.stdout.close()
-            process.wait()
+    with age.decrypting(backup.path, identity) as source, tarfile.open(fileobj=source, mode="r|gz") as tar:
+        yield tar
 
 
-def _inside(info: tarfile.TarInfo) -> bool:
-    """Whether an entry, and what it points to, stays in the folder that it is extracted to."""
-    names = [PurePosixPath(info.name)]
-    if info.issym():
-        names.append(PurePosixPath(info.name).parent / info.linkname)
-    return all(not name.is_absolute() and ".." not in name.parts for name in names)
+def _wanted(name: str, names: Collection[str]) -> bool:
+    return any(name == one or name.startswith(f"{one}/") for one in names)
+
+
+def _refuse(backup: Backup, info: tarfile.TarInfo, done: Mapping[str, str], links: Collection[str]) -> None:
+    """:raises BackupError: an entry would get outside of the folder that it is extracted to.
+
+    A link may point anywhere, as some of k3s' own and of volumes do; nothing is ever written through one.
+    """
+    name = PurePosixPath(info.name)
+    through = [str(one) for one in name.parents if str(one) in links]
+    if name.is_absolute() or ".." in name.parts or str(name) != info.name or through or info.name in done:
+        raise BackupError(f"{backup.path} holds {info.name}, which would lead elsewhere. Cure: take another backup")
+    if not (info.isreg() or info.isdir() or info.issym()):
+        raise BackupError(f"{backup.path} holds {info.name}, which is no file. Cure: take another backup")
 
 
 def extract(backup: Backup, target: Path, names: Sequence[str], *, identity: str = "") -> list[str]:
-    """Extract members (a folder: with all below it) with owners and permissions.
+    """Extract members (a folder: with all below it) with owners, permissions and times into an empty folder.
 
     :returns: names of what was extracted.
-    :raises BackupError: it cannot be opened, or a member is not what the manifest says.
+    :raises BackupError: it cannot be opened, or a member is damaged or missing.
     """
     done: dict[str, str] = {}
+    links: set[str] = set()
+    folders: list[tuple[Path, tarfile.TarInfo]] = []
     sums: dict[str, str] | None = None
     try:
         with _opened(backup, identity) as tar:
             for info in tar:
                 if info.name == CHECKSUMS:
                     sums = json.load(tar.extractfile(info) or io.BytesIO(b"null"))
-                    continue
-                if not any(info.name == name or info.name.startswith(f"{name}/") for name in names):
-                    continue
-                if not _inside(info) or not (info.isreg() or info.isdir() or info.issym()):
-                    raise BackupError(f"{backup.path} holds {info.name}, which would lead elsewhere")
-                done[info.name] = _place(tar, info, target / info.name)
+                elif _wanted(info.name, names):
+                    _refuse(backup, info, done, links)
+                    done[info.name] = _place(tar, info, target / info.name)
+                    if info.issym():
+                        links.add(info.name)
+                    elif info.isdir():
+                        folders.append((target / info.name, info))
+        # their times change with what comes into them, and they may not be writable
+        for path, info in reversed(folders):
+            _dress(path, info)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise BackupError(f"{backup.path} cannot be read: {error}. Cure: take another backup") from error
     if sums is None:
         raise BackupError(f"{backup.path} ends before its checksums. Cure: take another backup")
-    if different := sorted(name for name, digest in done.items() if digest != sums.get(name, "")):
+    wanted = {name: digest for name, digest in sums.items() if _wanted(name, names)}
+    found = {name: digest for name, digest in done.items() if digest}
+    if different := sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name)):
         raise BackupError(f"{backup.path}: {different[0]} is damaged. Cure: take another backup")
     return list(done)
+
+
+def _dress(path: Path, info: tarfile.TarInfo) -> None:
+    os.chown(path, info.uid, info.gid)
+    path.chmod(stat.S_IMODE(info.mode))
+    os.utime(path, (info.mtime, info.mtime))
 
 
 def _place(tar: tarfile.TarFile, info: tarfile.TarInfo, path: Path) -> str:
     """Extract one entry; gives the checksum of a regular file's content."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if info.issym():
-        path.unlink(missing_ok=True)
         path.symlink_to(info.linkname)
+        os.chown(path, info.uid, info.gid, follow_symlinks=False)
         return ""
     if info.isdir():
         path.mkdir(mode=0o700, exist_ok=True)
-        os.chown(path, info.uid, info.gid)
-        path.chmod(stat.S_IMODE(info.mode))
         return ""
     digest = hashlib.sha256()
     source = tar.extractfile(info)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as sink:
         while source is not None and (chunk := source.read(1 << 20)):
             digest.update(chunk)
             sink.write(chunk)
-        os.fchown(sink.fileno(), info.uid, info.gid)
-        os.fchmod(sink.fileno(), stat.S_IMODE(info.mode))
+        sink.flush()
+        os.fsync(sink.fileno())
+    _dress(path, info)
     return digest.hexdigest()
 
 
 def read_member(backup: Backup, name: str, *, identity: str = "") -> bytes:
-    """A member's content.
+    """A file's content; the backup's checksum is compared before.
 
     :raises BackupError: there is none of that name, or it cannot be read.
     """
-    folder = Path(tempfile.mkdtemp(prefix="integr8scode-member-"))
     try:
-        if not extract(backup, folder, [name], identity=identity):
-            raise BackupError(f"{backup.path} holds no {name}")
-        return (folder / name).read_bytes()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with _opened(load(backup.path), identity) as tar:
+            for info in tar:
+                if info.name == name and info.isreg():
+                    source = tar.extractfile(info)
+                    return source.read() if source is not None else b""
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise BackupError(f"{backup.path} cannot be read: {error}. Cure: take another backup") from error
+    raise BackupError(f"{backup.path} holds no {name}")

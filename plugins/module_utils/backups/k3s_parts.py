@@ -33,7 +33,6 @@ class Layout:
         data: k3s' data folder.
         config: config.yaml.
         token_file: the file that `token-file` names, "" where there is none.
-        token_inline: whether `token` is set in the configuration itself.
         external: kind of an external datastore, as `mysql`; "" where there is none.
         node_name: `node-name`, "" where it is the host's name.
     """
@@ -42,7 +41,6 @@ class Layout:
     data: str = DATA_FOLDER
     config: str = f"{CONFIG_FOLDER}/config.yaml"
     token_file: str = ""
-    token_inline: bool = False
     external: str = ""
     node_name: str = ""
 
@@ -126,7 +124,6 @@ def layout(root: Path = Path("/")) -> Layout:
         data=found.text("data-dir", DATA_FOLDER).rstrip("/"),
         config=found.config,
         token_file=found.text("token-file"),
-        token_inline=bool(found.items("token")),
         external=found.text("datastore-endpoint"),
         node_name=found.text("node-name"),
     )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +58,88 @@ def checksum(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextmanager
+def in_use(backup: Backup) -> Iterator[None]:
+    """While a backup is read to be restored, no other run's retention removes it.
+
+    :raises BackupError: it is not there any more.
+    """
+    try:
+        descriptor = os.open(backup.path, os.O_RDONLY)
+    except OSError as error:
+        raise BackupError(f"{backup.path} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _free_to_remove(path: Path) -> bool:
+    """Whether nobody restores it. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def writing(directory: Path, kind: str, *, wait: float = 600) -> Iterator[None]:
+    """One backup of a kind at a time; makes the directory.
+
+    :param wait: seconds to wait for another one that is being made.
+    :raises BackupError: it took longer, or the directory cannot be made.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory / f".{kind}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise BackupError(f"{directory} cannot be written: {error.strerror}") from error
+    try:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise BackupError(
+                        f"another backup of {kind} has been written to {directory} for more than {wait:.0f} s"
+                    ) from None
+                time.sleep(0.2)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def require_room(directory: Path, needed: int, left: int) -> None:
+    """Look for room before anything is written.
+
+    :param needed: bytes that will be written at most.
+    :param left: bytes that must be free afterwards.
+    :raises BackupError: there is not enough.
+    """
+    place = directory
+    while not place.exists():
+        place = place.parent
+    status = os.statvfs(place)
+    free = status.f_bavail * status.f_frsize
+    if free < needed + left:
+        raise BackupError(
+            f"no room in {directory}: {_size(free)} are free, {_size(needed)} may be needed and {_size(left)} must "
+            "stay free. Nothing was written. Cure: make room, or set backup_directory to another disk"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.1f} MB"
 
 
 def _read(path: Path) -> Backup:
@@ -126,7 +213,7 @@ def prune(directory: Path, kind: str, keep: int) -> list[Path]:
     good = last_good(directory, kind)
     removed = []
     for backup in there[: max(0, len(there) - max(keep, 1))]:
-        if good is not None and backup.path == good.path:
+        if (good is not None and backup.path == good.path) or not _free_to_remove(backup.path):
             continue
         backup.path.unlink()
         sidecar(backup.path).unlink(missing_ok=True)

@@ -164,7 +164,7 @@ def _datastore(configuration: Configuration, data: Path, secret: str, *, whole: 
 def collect(*, journal_lines: int = 400, root: Path = Path("/"), settle_seconds: float = 10) -> Facts:
     """Look at this server. Never raises for a broken one.
 
-    A k3s that somebody has just started is waited for until it has run `settle_seconds`: it is "running" before it fails.
+    A k3s that somebody has just started is waited for until it has run `settle_seconds`: it runs before it fails.
     """
     unit = probes.unit()
     if unit.running and unit.restarts == 0 and unit.running_seconds < settle_seconds:
