@@ -211,9 +211,14 @@ class Climb:
         self._record.save()
         return Outcome("", "", "failed", 0.0, self._record.problem, done=True, healed=False)
 
+    def _still_wrong(self) -> str:
+        """Causes that a k3s that runs can have as well, an advertised address that nobody has for example."""
+        causes = self._machine.diagnose(self._settings.node_ip).causes
+        return " ".join(cause.sentence for cause in causes if cause.rung and cause.id != LEFT_ON)
+
     def _verify(self, context: Context) -> str:
         """Why it is not healed; "" when it is. Counts what was kept."""
-        problem = context.wait_up(stable=self._settings.stable_seconds)
+        problem = context.wait_up(stable=self._settings.stable_seconds) or self._still_wrong()
         if problem or (context.diagnosis.facts.get("datastore") or {}).get("kind") not in (None, "sqlite", "none"):
             return problem
         after = self._machine.inventory(context.server("db/state.db"))

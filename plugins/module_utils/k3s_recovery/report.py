@@ -77,7 +77,7 @@ def report(record: Record, *, healed: bool, host: str, now: float, reconnect: Ma
         "network_policy_off_seconds": round(record.network_policy_off_seconds, 1),
         "restored_from": record.restored_from,
         "address": {
-            "before": ", ".join(record.before.get("addresses") or []),
+            "before": ", ".join(record.before.get("addresses") or old_addresses(record)),
             "now": ", ".join(record.before.get("addresses_now") or []),
         },
         "kubeconfigs": {"renewed": list(reconnect.get("renewed") or [])},
@@ -86,6 +86,12 @@ def report(record: Record, *, healed: bool, host: str, now: float, reconnect: Ma
         "problem": record.problem or str(reconnect.get("problem") or ""),
         "next": next_steps(record, reconnect, healed=healed, host=host),
     }
+
+
+def old_addresses(record: Record) -> list[str]:
+    """Addresses that the diagnosis calls old, where the API could not be asked for the node's."""
+    found = [str((cause.get("details") or {}).get("old") or "") for cause in record.causes]
+    return [address for address in dict.fromkeys(found) if address][:1]
 
 
 def lost_sentences(record: Record) -> list[str]:

@@ -72,6 +72,8 @@ class FakeServer:
         self.the_backups: list[Backup] = []
         self.kept_backup = True
         self.restored = False
+        # faults that k3s runs with
+        self.harmless: set[str] = set()
         self._files()
 
     def _files(self) -> None:
@@ -129,7 +131,7 @@ class FakeServer:
         return real.read_text() if real.exists() else ""
 
     def _crashes(self) -> bool:
-        wrong = self.wrong() - {"safe_mode_left_on"}
+        wrong = self.wrong() - {"safe_mode_left_on"} - self.harmless
         safe = self.path(SAFE_MODE).exists()
         stale = {"node_object_stale", "sticky_node_object"}
         return bool(wrong - (stale if safe else set()) - {"stopped"})
@@ -245,7 +247,7 @@ class FakeServer:
             "safe_mode_left_on": "safe_mode", "token_mismatch": "token", "stopped": "restart", "unknown": "restart",
             "certificate_newer_than_datastore": "bootstrap_files", "certificate_mismatch": "certificates",
             "node_password_rejected": "node_password", "database_damaged": "restore",
-            "etcd_membership": "cluster_reset",
+            "etcd_membership": "cluster_reset", "advertise_address_stale": "configuration",
         }  # fmt: skip
         edits = [{
             "file": CONFIG, "line": 1, "offset": 9, "before": OLD, "after": NEW, "source": "yaml",

@@ -410,3 +410,11 @@ def test_the_address_is_the_new_one(tmp_path: Path) -> None:
     recover(server)
     assert server.node is not None
     assert server.node["status"]["addresses"][0]["address"] == NEW != OLD
+
+
+def test_a_k3s_that_runs_with_a_cause_left_is_not_healed(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path, {"advertise_address_stale"}, never_heals={"advertise_address_stale"})
+    server.harmless = {"advertise_address_stale"}
+    record, outcomes = recover(server, Settings(stable_seconds=10, timeout_seconds=30, only=("restart",)))
+    assert states(record) == [("restart", "undone")]
+    assert not outcomes[-1].healed
