@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PATH = Path("/run/lock/integr8scode-recover-k3s.lock")
 # A run that is alive asks for its next step sooner than this after the last one.
-LEASE_SECONDS = 20.0
+LEASE_SECONDS = 60.0
 
 
 class LockedError(Exception):
