@@ -38,9 +38,10 @@ class Restore(Rung):
         backup = self._backup(context)
         context.step("stop", backup=str(backup.path))
         context.machine.stop()
-        context.step("restore")
-        context.machine.restore(backup, set(PARTS))
-        context.step("restored", restored=True)
+        if not context.entry.data.get("restored"):
+            context.step("restore")
+            context.machine.restore(backup, set(PARTS))
+            context.step("restored", restored=True)
         context.record.restored_from = str(backup.path)
         found = context.machine.inventory(context.server("db/state.db"))
         lost = context.record.before.get("inventory") or {}
