@@ -295,11 +295,13 @@ class K3sServer:
         self.uplink.restore()
         self.wait_ready(self.restart())
         assert self.internal_ip() == self.uplink.first
-        self.kubectl(f"create namespace {NAMESPACE}")
-        self.kubectl(f"label namespace {NAMESPACE} lab/kept=yes")
+        # any of it may be there from a session that was cut off
+        self.kubectl(f"create namespace {NAMESPACE} --dry-run=client -o yaml | k3s kubectl apply -f -")
+        self.kubectl(f"label --overwrite namespace {NAMESPACE} lab/kept=yes")
+        self.kubectl(f"-n {NAMESPACE} delete --ignore-not-found configmap made-before")
         self.make_object("made-before")
-        self.kubectl(f"label node {self.name} lab/kept=yes")
-        self.kubectl(f"taint node {self.name} lab/kept=yes:PreferNoSchedule")
+        self.kubectl(f"label --overwrite node {self.name} lab/kept=yes")
+        self.kubectl(f"taint --overwrite node {self.name} lab/kept=yes:PreferNoSchedule")
         self.sh(f"rm -rf {BACKUPS} {_SNAPSHOT} && mkdir -m 0700 {_SNAPSHOT}")
         self.write(f"{_SNAPSHOT}/kept.json", self.held().dumps())
         self.backup()

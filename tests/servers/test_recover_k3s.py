@@ -8,6 +8,8 @@ Rows of one server run one after the other, those of different servers side by s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.servers.k3s_faults import ROWS, Row
@@ -17,7 +19,7 @@ from tests.servers.recover_k3s import LOWER_TIMEOUT, STABLE_SECONDS, Servers, as
 @pytest.mark.parametrize(
     "row", [pytest.param(row, id=row.id, marks=pytest.mark.xdist_group(row.server)) for row in ROWS]
 )
-def test_row(row: Row, servers: Servers) -> None:
+def test_row(row: Row, servers: Servers, record_property: Callable[[str, object], None]) -> None:
     server = servers(row.server)
     server.reset(backup=row.backup, running=row.running)
     if row.loses:
@@ -43,6 +45,10 @@ def test_row(row: Row, servers: Servers) -> None:
     healed = server.recover(stable_seconds=STABLE_SECONDS, **variables)
 
     assert healed.code == 0, healed.output
+    # for the JUnit report
+    record_property("below", below.states())
+    record_property("rungs", {rung["name"]: [rung["state"], rung["seconds"]] for rung in healed.report["rungs"]})
+    record_property("seconds", healed.report["seconds"])
     assert healed.report["result"] == "healed"
     assert healed.report["healed_by"] == row.rungs[-1], healed.report["rungs"]
     assert [name for name, state in healed.states().items() if state in {"healed", "kept"}] == list(row.rungs)
