@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ansible.module_utils.k3s_recovery.cause import Cause, View, listed
+from ansible.module_utils.k3s_recovery.facts import full
 from ansible.module_utils.k3s_recovery.listeners import AUTHORITIES
 
 CLOCK_SECONDS = 300  # clocks of this size of difference are no cause
@@ -128,16 +129,18 @@ def _etcd(view: View) -> Iterator[Cause]:
 
 def _database(view: View) -> Iterator[Cause]:
     facts = view.facts
-    if view.well or view.line("disk_full"):
+    # what SQLite says of a full disk looks like damage
+    full_disk = view.line("disk_full") or any(full(one) for one in facts.disks)
+    if view.well:
         return
     if facts.datastore.kind == "none":
         yield from _missing(view)
         return
     problem = facts.datastore.problem
-    if problem and "readonly" not in problem:
+    if problem and "readonly" not in problem and not (full_disk and "full" in problem):
         sentence = f"The database {facts.datastore.path} is damaged: {problem}."
         yield Cause("database_damaged", sentence, [f"SQLite: {problem}", *view.line("database")], "restore")
-    elif view.line("database"):
+    elif view.line("database") and not full_disk:
         sentence = f"k3s cannot use its database {facts.datastore.path}."
         yield Cause("database_damaged", sentence, view.line("database"), "restore")
 

@@ -6,10 +6,7 @@ from collections.abc import Iterator
 
 from ansible.module_utils.k3s_recovery import journal
 from ansible.module_utils.k3s_recovery.cause import RECOVER, Cause, View, listed
-from ansible.module_utils.k3s_recovery.facts import Disk
-
-FULL_BYTES = 32 << 20
-FULL_PERCENT = 1.0
+from ansible.module_utils.k3s_recovery.facts import full
 
 # signature -> cause, sentence, cure
 SIMPLE = {
@@ -93,11 +90,6 @@ def _binary(view: View) -> Iterator[Cause]:
         sentence = f"The program k3s does not run: {view.facts.binary_problem}."
         cure = "ansible-playbook playbooks/site.yml --tags k3s installs the verified release again"
         yield Cause("binary_broken", sentence, view.line("binary"), "", cure)
-
-
-def full(disk: Disk) -> bool:
-    """Whether nothing can be written any more that is worth it."""
-    return disk.free_bytes < FULL_BYTES or disk.free_percent < FULL_PERCENT or disk.free_inodes_percent < FULL_PERCENT
 
 
 def _disk(view: View) -> Iterator[Cause]:

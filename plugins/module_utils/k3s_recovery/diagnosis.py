@@ -41,8 +41,8 @@ def _several(view: View) -> str:
     if len(several) < 2:
         return ""
     return (
-        f"This cluster has {len(several)} servers ({listed(several)}): recovering one by itself could split it. Way out: "
-        "as long as the others have a majority, remove this one there (k3s kubectl delete node), delete "
+        f"This cluster has {len(several)} servers ({listed(several)}): recovering one by itself could split it. Way "
+        "out: as long as the others have a majority, remove this one there (k3s kubectl delete node), delete "
         f"{facts.data_dir}/server/db here and let it join again with server: and token. Nothing has been changed."
     )
 

@@ -21,6 +21,8 @@ from ansible.module_utils.k3s_recovery.probes import ApiState, Datastore, Unit
 from ansible.module_utils.k3s_recovery.unit_words import read_text
 
 SAFE_MODE = f"{CONFIG_FOLDER}/config.yaml.d/99-recover-k3s-safe-mode.yaml"
+FULL_BYTES = 32 << 20
+FULL_PERCENT = 1.0
 NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105  (a path)
 
 
@@ -102,6 +104,11 @@ def disk(path: str) -> Disk | None:
     inodes = 100 * status.f_favail / status.f_files if status.f_files else 100.0
     percent = 100 * status.f_bavail / status.f_blocks if status.f_blocks else 100.0
     return Disk(path, free, round(percent, 1), round(inodes, 1), bool(status.f_flag & os.ST_RDONLY))
+
+
+def full(disk: Disk) -> bool:
+    """Whether nothing can be written any more that is worth it."""
+    return disk.free_bytes < FULL_BYTES or disk.free_percent < FULL_PERCENT or disk.free_inodes_percent < FULL_PERCENT
 
 
 def _disks(data: str) -> list[Disk]:

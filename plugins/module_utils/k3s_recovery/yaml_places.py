@@ -81,7 +81,8 @@ def _exact_value(text: str, node: yaml.ScalarNode) -> Value:
     value = node.value.strip() if node.style in {"|", ">"} else node.value
     if start < 0 or text[start:end] != value:
         start = end = -1
-    return Value(value, node.start_mark.line + 1, start, end)
+    line = text.count("\n", 0, start) if start >= 0 else node.start_mark.line
+    return Value(value, line + 1, start, end)
 
 
 def _parse_exactly(text: str) -> Document:
