@@ -79,7 +79,7 @@ class Climb:
             entry = left[-1]
             rung = self._rungs[entry.name]
             if entry.state == "verifying" or (rung.finishes and entry.state == "applying"):
-                entry.run = self._record.runs
+                entry.run, entry.started_at = self._record.runs, self._machine.now()
                 return self._try(entry, rung, diagnosis)
             told = self._undo_after_kill(entry, rung, diagnosis)
             diagnosis = self._machine.diagnose(self._settings.node_ip)
@@ -219,22 +219,30 @@ class Climb:
     def _verify(self, context: Context) -> str:
         """Why it is not healed; "" when it is. Counts what was kept."""
         problem = context.wait_up(stable=self._settings.stable_seconds) or self._still_wrong()
-        if problem or (context.diagnosis.facts.get("datastore") or {}).get("kind") not in (None, "sqlite", "none"):
+        if problem:
             return problem
-        after = self._machine.inventory(context.server("db/state.db"))
-        before, key = expected_inventory(self._record), str(self._record.before.get("service_key", ""))
         names = {entry.name for entry in self._record.rungs if entry.state in ("healed", "kept", "verifying")}
-        self._record.kept = verify.summary(after)
-        if NEW_CLUSTER in names:
-            return ""
-        missing = verify.differences(before, after) if before else []
+        missing = self._missing(context, count_only=NEW_CLUSTER in names)
+        key = str(self._record.before.get("service_key", ""))
         same_key = verify.service_key(self._machine, context.data) == key if key else None
         self._record.kept["service_account_key"] = same_key
-        if same_key is False and not names.intersection(RESTORING):
+        if same_key is False and not names.intersection({NEW_CLUSTER, *RESTORING}):
             missing.append("the key that signs service accounts' tokens is another one, so every token is worthless")
-        for line in verify.fewer(before, after) if before else []:
-            self._record.add_lost(line)
         return f"k3s runs, but not with the same cluster: {'; '.join(missing)}" if missing else ""
+
+    def _missing(self, context: Context, *, count_only: bool) -> list[str]:
+        """What SQLite's cluster lacks of what it held; etcd's cannot be looked at before k3s runs."""
+        if (context.diagnosis.facts.get("datastore") or {}).get("kind") == "etcd":
+            self._record.kept = {"namespaces": None, "rbac": None, "objects": None}
+            return []
+        after = self._machine.inventory(context.server("db/state.db"))
+        self._record.kept = verify.summary(after)
+        before = expected_inventory(self._record)
+        if before is None or count_only:
+            return []
+        for line in verify.fewer(before, after):
+            self._record.add_lost(line)
+        return verify.differences(before, after)
 
 
 def remember(machine: Machine, record: Record, diagnosis: Diagnosis) -> None:

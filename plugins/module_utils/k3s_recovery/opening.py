@@ -97,6 +97,9 @@ def open_recovery(
         opened.record = _begin(machine, directory, diagnosis, by=by, make_backup=make_backup)
     else:
         opened.record = _resume(machine, record, make_backup=make_backup)
+        if not record.rungs:
+            # killed before it had written down how things are; nothing was changed since
+            remember(machine, record, diagnosis)
         opened.record.remember_causes([vars(cause) for cause in diagnosis.causes])
         opened.record.save()
     return opened

@@ -141,10 +141,13 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
     kept = told["kept"]
     if kept:
         key = {True: "the same", False: "another one", None: "not compared"}[kept.get("service_account_key")]
-        lines.append(
-            f"Kept: {kept.get('namespaces', 0)} namespaces, {kept.get('rbac', 0)} roles, bindings, accounts and "
-            f"policies, {kept.get('objects', 0)} objects; the service accounts' key is {key}."
+        count = (
+            "the data of etcd, which were not counted"
+            if kept.get("namespaces") is None
+            else f"{kept['namespaces']} namespaces, {kept['rbac']} roles, bindings, accounts and policies, "
+            f"{kept['objects']} objects"
         )
+        lines.append(f"Kept: {count}; the service accounts' key is {key}.")
     lines += [f"Lost: {line}" for line in told["lost"]] or (["Lost: nothing."] if told["result"] == "healed" else [])
     if told["backup"].get("path"):
         word = {

@@ -354,6 +354,17 @@ def test_the_first_backup_is_kept_by_the_run_after_a_kill(tmp_path: Path) -> Non
     assert opened.told
 
 
+def test_a_run_killed_before_it_had_looked_does_so_in_the_next(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path, {"stopped"})
+    record = begin(server)
+    (record.folder / "inventory.json").unlink()
+    record.before = {}
+    record.save()
+    record = begin(server)
+    assert record.before["inventory"]["namespaces"] == ["default", "integr8scode"]
+    assert record.before["service_key"]
+
+
 def test_a_backup_that_is_damaged_meanwhile_is_made_again(tmp_path: Path) -> None:
     server = FakeServer(tmp_path, {"node_ip_stale"})
     begin(server)
