@@ -80,7 +80,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.backups import k3s as k3s_backups
+from ansible.module_utils.backups.k3s import create
 from ansible.module_utils.backups.store import BackupError
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.history import append_history
@@ -125,9 +125,7 @@ def begin(module: AnsibleModule, machine: Machine, _lock: Lock) -> dict[str, Any
         Path(parameters["directory"]),
         settings_of(parameters),
         by=parameters["by"],
-        make_backup=lambda: k3s_backups.create(
-            directory, reason="before recovery", recipients=parameters["age_recipients"]
-        ),
+        make_backup=lambda: create(directory, reason="before recovery", recipients=parameters["age_recipients"]),
         check_mode=module.check_mode,
     )
     record, diagnosis = opened.record, opened.diagnosis

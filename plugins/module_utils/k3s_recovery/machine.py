@@ -16,8 +16,8 @@ from typing import Any, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.request import Request
 
-from ansible.module_utils.backups import k3s as k3s_backups
 from ansible.module_utils.backups import store
+from ansible.module_utils.backups.k3s import read_member, restore
 from ansible.module_utils.k3s_common import CONFIG_FOLDER, UNIT, K3sError
 from ansible.module_utils.k3s_node import Api, UnitState, unit_state
 from ansible.module_utils.k3s_recovery import diagnosis as judging
@@ -227,11 +227,11 @@ class Server:
 
     def restore(self, backup: store.Backup, parts: set[str]) -> list[str]:
         """With the identity, where the backup is encrypted."""
-        return k3s_backups.restore(backup, parts=parts, identity=self._identity)
+        return restore(backup, parts=parts, identity=self._identity)
 
     def read_member(self, backup: store.Backup, name: str) -> bytes:
         """With the identity, where the backup is encrypted."""
-        return k3s_backups.read_member(backup, name, identity=self._identity)
+        return read_member(backup, name, identity=self._identity)
 
 
 def _decoded(text: bytes) -> dict[str, Any]:

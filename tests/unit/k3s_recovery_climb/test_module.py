@@ -27,7 +27,7 @@ class Bench:
         self.backups_made = 0
         self.room = True
         monkeypatch.setattr(k3s_recover, "Server", lambda **_more: self.server)
-        monkeypatch.setattr(k3s_recover.k3s_backups, "create", self._backup)
+        monkeypatch.setattr(k3s_recover, "create", self._backup)
         monkeypatch.setattr(lock.Lock.__init__, "__kwdefaults__", {
             **(lock.Lock.__init__.__kwdefaults__ or {}), "path": tmp_path / "lock",
         })  # fmt: skip
