@@ -262,7 +262,7 @@ def restarts(shell: Shell) -> int:
     return int(ask(shell, "systemctl show k3s --property=NRestarts --value"))
 
 
-def wait_for_crash_loop(shell: Shell, timeout: float = 120) -> float:
+def wait_for_crash_loop(shell: Shell, timeout: float = 300) -> float:
     """Wait until k3s has ended and been started again twice. Returns the seconds until then.
 
     Raises:
