@@ -111,8 +111,10 @@ class View:
         return next((one for one in split_addresses(self.node_ip) if family_of(one) == family), "")
 
     def choice(self, family: int) -> Choice:
-        """The address that the node should have."""
-        return choose(self.facts.network, self.wanted(family), family)
+        """The address that the node should have: as given, as set and still right, else the one that fits best."""
+        set_to = [one for one in self.facts.configuration.values("node-ip") if family_of(one) == family]
+        right = [one for one in set_to if self.facts.network.has(one)]
+        return choose(self.facts.network, self.wanted(family) or (right or [""])[0], family)
 
     @property
     def k3s_choice(self) -> str:

@@ -19,13 +19,17 @@ def check(view: View) -> Iterator[Cause]:
     if view.facts.network.problem:
         return
     node_ip = list(_node_ip(view))
+    others = [
+        *_listen_address(view, "bind-address", "bind_address_stale"),
+        *_listen_address(view, "advertise-address", "advertise_address_stale"),
+        *_flannel_interface(view),
+        *_default_route(view),
+    ]
     yield from node_ip
-    yield from _listen_address(view, "bind-address", "bind_address_stale")
-    yield from _listen_address(view, "advertise-address", "advertise_address_stale")
-    yield from _flannel_interface(view)
-    yield from _default_route(view)
+    yield from others
     if not node_ip:
-        yield from _node_object(view)
+        # a restart comes with every correction
+        yield from (one for one in _node_object(view) if not others or one.id == "node_object_stale")
 
 
 def stale(view: View, key: str) -> list[Setting]:

@@ -111,6 +111,8 @@ def _port(view: View) -> Iterator[Cause]:
     holder = view.facts.port_holder if port == str(view.facts.port) else ""
     if holder.startswith(("k3s", "kube-apiserver")):
         cure = "k3s-killall.sh ends what is left of an earlier k3s; then systemctl start k3s"
+    elif holder:
+        cure = f"stop {holder} or move it to another port; then systemctl start k3s"
     else:
         cure = f"stop it or move it to another port (ss -ltnp 'sport = :{port}' names it); then systemctl start k3s"
     sentence = f"Port {port} is taken by {holder or 'another program'}: k3s cannot listen on it."

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from ansible.module_utils.k3s_recovery.addresses import UPLINK_KINDS, VPN_KINDS, Network, family_of
 from ansible.module_utils.k3s_recovery.cause import View, listed
 from ansible.module_utils.k3s_recovery.causes_addresses import stale
+from ansible.module_utils.k3s_recovery.listeners import AUTHORITIES
 
 NEAR_DAYS = 30
+NEAR_DAYS_AUTHORITY = 180
 TIGHT_PERCENT = 10.0
 TIGHT_MEMORY = 256 << 20
 _CLUSTER_NETWORKS = {"cluster-cidr": "10.42.0.0/16", "service-cidr": "10.43.0.0/16"}
@@ -147,5 +149,8 @@ def _certificates(view: View) -> Iterator[str]:
     now = view.facts.now
     for one in view.facts.certificates:
         days = (one.not_after - now) / 86400
-        if not one.problem and 0 <= days < NEAR_DAYS:
+        if one.place.endswith(AUTHORITIES):
+            if days < NEAR_DAYS_AUTHORITY:
+                yield f"{one.place}, an authority, ends in {days:.0f} days: plan k3s certificate rotate-ca."
+        elif not one.problem and 0 <= days < NEAR_DAYS:
             yield f"{one.place} ends in {days:.0f} days: a restart of k3s renews it (playbooks/renew-kubeconfig.yml)."

@@ -93,6 +93,7 @@ SIGNATURES = (
         r"panic: .*(?:bbolt|freelist|page \d+)",
         r"wal: file not found",
         r"etcdserver: read wal error",
+        r"failed to open database",
     ),
     _signature(
         "disk_full", r"database or disk is full", r"(?<!inotify )no space left on device", r"disk quota exceeded"
@@ -155,8 +156,10 @@ SIGNATURES = (
 )
 
 WEAK = frozenset({"too_many_files", "permission", "iptables", "kernel_module", "cgroup_missing"})
-_ERROR = re.compile(r"level=(?:fatal|error|panic)|^[EF]\d{4} |^panic:|Failed with result|^Error:")
-_FATAL = re.compile(r"level=(?:fatal|panic)|^F\d{4} |^panic:|^Error:")
+_ERROR = re.compile(
+    r"level=(?:fatal|error|panic)|\"level\":\"(?:fatal|error|panic)\"|^[EF]\d{4} |^panic:|Failed with result|^Error:"
+)
+_FATAL = re.compile(r"level=(?:fatal|panic)|\"level\":\"(?:fatal|panic)\"|^F\d{4} |^panic:|^Error:")
 _CLEAN = re.compile(r"Deactivated successfully|k3s\.service: Succeeded|^Stopped ")
 _FAILED = re.compile(r"Failed with result|Main process exited, code=exited, status=[1-9]")
 
@@ -239,7 +242,7 @@ def quote(line: str) -> str:
     """A line as evidence: the message alone, not too long."""
     match = re.search(r'level=(\w+) msg="((?:[^"\\]|\\.)*)"?', line)
     text = f"{match[1]}: {match[2]}" if match else line
-    text = text.replace('\\"', '"').strip()
+    text = text.replace('\\"', '"').replace("\\n", " ").strip()
     return text if len(text) <= 400 else text[:400] + "…"
 
 

@@ -209,7 +209,7 @@ def test_an_endpoint_shows_no_password(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("reader")
 def test_an_edit_keeps_everything_else(tmp_path: Path) -> None:
-    text = "# keep 10.0.0.1 here\r\ndebug: true\n\nnode-ip: '10.0.0.1,fd00::1'  # 10.0.0.1 of old\ntls-san: [10.0.0.1, x]\n"
+    text = "# keep 10.0.0.1 here\r\ndebug: true\n\nnode-ip: '10.0.0.1,fd00::1'  # old\ntls-san: [10.0.0.1, x]\n"
     found = server(tmp_path, {CONFIG: text, DROP_IN: '---\nnode-ip:\n  - "10.0.0.1" # here too\n'})
     path = tmp_path / CONFIG.lstrip("/")
     path.chmod(0o640)

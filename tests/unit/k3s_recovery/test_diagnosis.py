@@ -433,3 +433,22 @@ def test_addresses_that_are_not_known_are_not_judged(tmp_path: Path) -> None:
     found = diagnosis.diagnose(facts)
     assert found.healthy
     assert any("could not be judged" in one for one in found.warnings)
+
+
+def test_a_correction_follows_node_ip_where_that_is_right(tmp_path: Path) -> None:
+    two = dataclasses.replace(
+        NETWORK, interfaces=[*NETWORK.interfaces, addresses.Interface("eth1", "physical", ["10.1.0.2/24"], True)]
+    )
+    text = "node-ip: 10.1.0.2\nflannel-iface: eth9\nbind-address: 10.0.0.9\n"
+    facts = dataclasses.replace(WELL, network=two, configuration=configured(tmp_path, text))
+    found = diagnosis.diagnose(facts)
+    assert {one.id for one in found.causes} == {"flannel_iface_missing", "bind_address_stale"}
+    assert {edit["after"] for one in found.causes for edit in one.details["edits"]} == {"eth1", "10.1.0.2"}
+
+
+def test_node_ip_was_changed_and_k3s_not_restarted(tmp_path: Path) -> None:
+    two = dataclasses.replace(
+        NETWORK, interfaces=[*NETWORK.interfaces, addresses.Interface("eth1", "physical", ["10.1.0.2/24"], True)]
+    )
+    facts = dataclasses.replace(WELL, network=two, configuration=configured(tmp_path, "node-ip: 10.1.0.2\n"))
+    assert causes(diagnosis.diagnose(facts)) == [("restart_due", "restart")]
