@@ -39,7 +39,7 @@ class Configuration(Rung):
             raise RungError(str(error)) from error
         context.step("start")
         context.machine.start()
-        return " ".join(edit.sentence for edit in edits)
+        return f"{'; '.join(edit.sentence.rstrip('.') for edit in edits)}."
 
     def undo(self, context: Context) -> str:
         """The original files."""
