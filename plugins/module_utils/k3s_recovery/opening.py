@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.backups.store import Backup
+from ansible.module_utils.k3s_common import DATA_FOLDER
 from ansible.module_utils.k3s_recovery import record as records
 from ansible.module_utils.k3s_recovery.climb import Climb, remember
 from ansible.module_utils.k3s_recovery.diagnosis import Diagnosis
-from ansible.module_utils.k3s_recovery.ladder import WAITING
+from ansible.module_utils.k3s_recovery.ladder import DELETE, WAITING
 from ansible.module_utils.k3s_recovery.machine import Machine
 from ansible.module_utils.k3s_recovery.record import Record
 from ansible.module_utils.k3s_recovery.rungs.base import Settings
 from ansible.module_utils.k3s_recovery.rungs.restore import age
 from ansible.module_utils.k3s_recovery.verify import wait_until_up
+from ansible.module_utils.kine_database import DatabaseError
 
 
 class RefusedError(Exception):
@@ -91,6 +93,8 @@ def open_recovery(
         opened.told.append(
             f"The recovery {record.id} by {record.by or 'somebody'} did not come to its end; this goes on with it."
         )
+    if DELETE in opened.plan:
+        opened.told.append(deletion_sentence(machine, diagnosis))
     if check_mode:
         return opened
     if record is None:
@@ -156,6 +160,21 @@ def backup_sentences(record: Record, last_good: Backup | None, now: float) -> li
             f"the last {age(last_good.created, now)} are lost."
         )
     return [f"Backed up: {backup['path']}. The database {word}.", more]
+
+
+def deletion_sentence(machine: Machine, diagnosis: Diagnosis) -> str:
+    """What the deletion that was allowed would destroy."""
+    data = str(diagnosis.facts.get("data_dir") or DATA_FOLDER)
+    try:
+        found = machine.inventory(machine.path(f"{data}/server/db/state.db"))
+    except (DatabaseError, OSError):
+        what = "all that is left of a cluster that cannot be read"
+    else:
+        what = f"namespaces {', '.join(found.namespaces)} with {sum(found.objects.values())} objects"
+    return (
+        f"The deletion of the cluster is allowed. If nothing else heals, it destroys {what}, the volumes' records, and "
+        f"every token and kubeconfig that the cluster has issued."
+    )
 
 
 def plan_sentence(plan: list[str]) -> str:

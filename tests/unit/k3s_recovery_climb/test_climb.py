@@ -243,6 +243,19 @@ def test_the_deletion_moves_aside_and_names_the_loss(tmp_path: Path) -> None:
     assert any(line.startswith("The whole cluster") for line in record.lost)
 
 
+def test_what_a_deletion_would_destroy_is_said_before(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path, {"unknown"})
+    opened = opening.open_recovery(
+        server,
+        tmp_path / "recovery",
+        Settings(allow_delete=True),
+        by="tester",
+        make_backup=lambda: a_backup(tmp_path / "b"),
+        check_mode=True,
+    )
+    assert "destroys namespaces default, integr8scode with 12 objects" in opened.told[0]
+
+
 def test_a_deletion_that_does_not_help_is_undone(tmp_path: Path) -> None:
     server = FakeServer(tmp_path, {"unknown"}, never_heals={"unknown"})
     settings = Settings(stable_seconds=10, timeout_seconds=30, only=("delete_cluster",), allow_delete=True)
