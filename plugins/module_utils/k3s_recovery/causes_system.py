@@ -128,6 +128,8 @@ def fallback(view: View) -> Cause | None:
         sentence = f"k3s does not run ({unit.active}, {unit.sub}), and nothing says that it failed."
         return Cause("stopped", sentence, [view.times()], "restart")
     evidence = [view.times(), *journal.last_errors(view.lines)]
+    if unit.sub.startswith("start") and unit.restarts == 0 and not any(map(journal.is_fatal, view.lines)):
+        return Cause("starting", "k3s is starting and not up yet.", evidence, "restart")
     if not unit.running:
         return Cause("unknown", "k3s does not stay up, and its last words are not known here.", evidence, "restart")
     if unit.running_seconds < view.stable_seconds:

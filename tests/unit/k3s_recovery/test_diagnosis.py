@@ -452,3 +452,19 @@ def test_node_ip_was_changed_and_k3s_not_restarted(tmp_path: Path) -> None:
     )
     facts = dataclasses.replace(WELL, network=two, configuration=configured(tmp_path, "node-ip: 10.1.0.2\n"))
     assert causes(diagnosis.diagnose(facts)) == [("restart_due", "restart")]
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        (dataclasses.replace(CRASHING, sub="start", restarts=0), "starting"),
+        (dataclasses.replace(CRASHING, sub="start", restarts=2), "unknown"),
+        (dataclasses.replace(RUNNING, running_seconds=30, process_seconds=31), "starting"),
+        (RUNNING, "unknown"),
+    ],
+)
+def test_nothing_known_and_not_up(tmp_path: Path, unit: Any, expected: str) -> None:
+    found = diagnosis.diagnose(
+        ill(configuration=configured(tmp_path), unit=unit, journal=said("I info", invocation="now"))
+    )
+    assert causes(found) == [(expected, "restart")]
