@@ -87,12 +87,12 @@ def online_backup(source: Path, target: Path) -> None:
     """
 
     def copy(connection: sqlite3.Connection) -> None:
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
         with contextlib.closing(sqlite3.connect(target)) as into:
             into.execute("PRAGMA synchronous = OFF")
             connection.backup(into)
 
     try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
         _read(source, copy)
         # what SQLite may have left beside it is of no use: the copy is not in use
         for one in companions(target):

@@ -370,9 +370,11 @@ def _exchange(staged: Staged, backup: Backup) -> list[str]:
     finally:
         if swap.settled:
             swap.clean()
-    said = [f"{', '.join(sorted(staged.parts))}: as in {backup.path} of {backup.created}."]
+    told = _told(backup, "parts")
+    back = [part for part in PARTS if part in staged.parts and told.get(part)]
+    said = [f"{', '.join(back)}: as in {backup.path} of {backup.created}."]
     if aside:
-        said.append(f"What was there is kept: {', '.join(aside)}.")
+        said.append(f"What was there is kept beside it, as {aside[0]} ({len(aside)} in all, each ending in {stamp}).")
     return said + _about_names(staged, backup)
 
 

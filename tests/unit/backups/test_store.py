@@ -1,0 +1,122 @@
+"""Where backups are: which of them is good, and which may go."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ansible.module_utils.backups import archive, store
+from ansible.module_utils.backups.archive import Member
+from ansible.module_utils.backups.store import Backup, BackupError, backups, last_good, load, prune, sidecar
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "backups"
+
+
+def made(directory: Path, *, kind: str = "k3s", verified: bool = True) -> Backup:
+    directory.parent.joinpath("a").write_text("a")
+    return archive.create(directory, kind, [Member("a", directory.parent / "a")], reason="test", verified=verified)
+
+
+def damage(backup: Backup) -> None:
+    with backup.path.open("r+b") as file:
+        file.seek(20)
+        file.write(b"\xff\xff")
+
+
+def test_oldest_first_and_of_its_kind(directory: Path) -> None:
+    paths = [made(directory).path for _ in range(3)]
+    made(directory, kind="application")
+    assert [one.path for one in backups(directory, "k3s")] == paths
+
+
+def test_what_has_no_readable_manifest_is_none(directory: Path) -> None:
+    whole, without, broken = made(directory), made(directory), made(directory)
+    sidecar(without.path).unlink()
+    sidecar(broken.path).write_text("{")
+    (directory / "k3s-notes.tar.gz").write_text("x")
+    assert [one.path for one in backups(directory, "k3s")] == [whole.path]
+    with pytest.raises(BackupError, match="no manifest beside it"):
+        load(without.path)
+    with pytest.raises(BackupError, match="cannot be read"):
+        load(broken.path)
+
+
+def test_a_directory_that_is_not_there_has_none(directory: Path) -> None:
+    assert backups(directory, "k3s") == []
+    assert last_good(directory, "k3s") is None
+    assert prune(directory, "k3s", 1) == []
+
+
+def test_the_last_good_one_is_verified_and_undamaged(directory: Path) -> None:
+    good, damaged, raw = made(directory), made(directory), made(directory, verified=False)
+    damage(damaged)
+    found = last_good(directory, "k3s")
+    assert found is not None
+    assert found.path == good.path
+    assert [one.path for one in backups(directory, "k3s")] == [good.path, damaged.path, raw.path]
+
+
+def test_a_newer_format_is_refused(directory: Path) -> None:
+    backup = made(directory)
+    manifest = json.loads(sidecar(backup.path).read_text())
+    sidecar(backup.path).write_text(json.dumps({**manifest, "format": store.FORMAT + 1}))
+    with pytest.raises(BackupError, match="newer format"):
+        load(backup.path)
+
+
+def test_retention_keeps_the_newest_and_the_last_good_one(directory: Path) -> None:
+    first = made(directory)
+    good = made(directory)
+    raw = [made(directory, verified=False) for _ in range(3)]
+    assert prune(directory, "k3s", 2) == [first.path, raw[0].path]
+    assert [one.path for one in backups(directory, "k3s")] == [good.path, raw[1].path, raw[2].path]
+    assert not sidecar(first.path).exists()
+
+
+@pytest.mark.parametrize("keep", [0, -3])
+def test_retention_never_removes_all(directory: Path, keep: int) -> None:
+    paths = [made(directory).path for _ in range(3)]
+    assert prune(directory, "k3s", keep) == paths[:2]
+
+
+def test_what_is_being_restored_stays(directory: Path) -> None:
+    old, new = made(directory), made(directory)
+    with store.in_use(old):
+        assert prune(directory, "k3s", 1) == []
+    assert prune(directory, "k3s", 1) == [old.path]
+    assert new.path.exists()
+
+
+def test_what_is_being_written_is_none_and_stays(directory: Path) -> None:
+    made(directory)
+    partial = directory / ".k3s-server1-20261124T000000Z.tar.gz.partial"
+    partial.write_text("x")
+    assert len(backups(directory, "k3s")) == 1
+    prune(directory, "k3s", 1)
+    assert partial.exists()
+
+
+def test_one_backup_of_a_kind_at_a_time(directory: Path) -> None:
+    with store.writing(directory, "k3s"):
+        with store.writing(directory, "application"):
+            pass
+        with pytest.raises(BackupError, match="another backup of k3s"), store.writing(directory, "k3s", wait=0):
+            pass
+    with store.writing(directory, "k3s", wait=0):
+        pass
+
+
+def test_no_room_is_said_with_numbers_before_anything_is_written(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=10, f_frsize=2**20))
+    with pytest.raises(BackupError, match=r"10\.0 MB are free, 8\.0 MB may be needed and 3\.0 MB must stay free"):
+        store.require_room(directory / "deep", 8 * 2**20, 3 * 2**20)
+    store.require_room(directory / "deep", 7 * 2**20, 3 * 2**20)
+    assert not directory.exists()
