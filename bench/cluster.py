@@ -162,7 +162,7 @@ def keep_kubeconfigs(shell: Shell) -> None:
 def _is_made_by_people(item: dict[str, Any]) -> bool:
     """Whether k3s does not make this by itself in every new cluster."""
     meta = item["metadata"]
-    where = meta.get("namespace", meta["name"] if item["kind"] == "Namespace" else "")
+    where = meta.get("namespace") or (meta["name"] if item["kind"] == "Namespace" else "")
     by_itself = (
         where == "default" or where.startswith("kube-") or "kubernetes.io/bootstrapping" in meta.get("labels", {})
     )
