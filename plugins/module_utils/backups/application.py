@@ -6,6 +6,7 @@ moment; it keeps them for a week), images (a release names their digests), kubec
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.atomic_files import Access, read_file, sync_folder, write_file
-from ansible.module_utils.backups import archive, mongo
+from ansible.module_utils.backups import archive, mongo, store
 from ansible.module_utils.backups.archive import BackupError, Member
 from ansible.module_utils.backups.store import Backup
 from ansible.module_utils.integr8scode_docker import PROJECT_LABEL, SERVICE_LABEL, EngineUnavailableError, connect
@@ -77,16 +78,6 @@ def _data_size(container: str) -> int:
     return sum(size_of(Path(one["Source"])) for one in mounts if one["Destination"] == "/data/db")
 
 
-def require_room(directory: Path, needed: int, left: int) -> None:
-    """:raises BackupError: fewer than ``needed`` + ``left`` bytes are free below ``directory``."""
-    free = shutil.disk_usage(directory).free
-    if free < needed + left:
-        raise BackupError(
-            f"{directory} has {free // 2**20} MB free; the backup may need {needed // 2**20} MB and {left // 2**20} MB "
-            "must stay free. Nothing was written. Cure: make room, or set backup_directory to another disk"
-        )
-
-
 def release_record(base: Path) -> dict[str, Any]:
     """The running release's record; {} where none runs."""
     try:
@@ -98,14 +89,32 @@ def release_record(base: Path) -> dict[str, Any]:
 
 @contextmanager
 def _workspace(directory: Path) -> Iterator[Path]:
-    """A folder of root's own below ``directory``, gone afterwards; what a killed run left goes too."""
-    for old in directory.glob(".dump-*"):
-        shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=".dump-", dir=directory))
+    """A folder of root's own below ``directory``, gone afterwards; what killed runs left goes too."""
+    for old in directory.glob(".work-*"):
+        _remove_unless_used(old)
+    folder = Path(tempfile.mkdtemp(prefix=".work-", dir=directory))
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield folder
     finally:
+        os.close(descriptor)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_unless_used(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        # another run is at work
+        return
+    finally:
+        os.close(descriptor)
 
 
 def create(
@@ -129,7 +138,6 @@ def create(
     :raises BackupError: no room (nothing was written), MongoDB cannot be dumped, or what was written is not right.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         server = mongo.find(project)
         members = [
             Member(f"{FILES}/{name}", base / name)
@@ -138,8 +146,8 @@ def create(
         ]
         data = _data_size(server.container)
         # the dump and then the archive with the dump in it, both at once for a while
-        require_room(directory, 2 * data + sum(size_of(one.path) for one in members), required_free)
-        with _workspace(directory) as folder:
+        store.require_room(directory, 2 * data + sum(size_of(one.path) for one in members), required_free)
+        with store.writing(directory, KIND), _workspace(directory) as folder:
             dump = folder / "dump.archive"
             contents = mongo.dump(server, dump, timeout=timeout)
             record = release_record(base)
@@ -208,7 +216,7 @@ def check(
             "with a release of this project that has MongoDB " + ".".join(map(str, _version(had)))
         )
     try:
-        with _workspace(backup.path.parent) as folder:
+        with store.in_use(backup), _workspace(backup.path.parent) as folder:
             _dump_of(backup, folder, identity)
             found.notes.extend(_login_notes(backup, folder, login or {}, identity))
     except mongo.MongoError as error:
@@ -345,7 +353,7 @@ def restore(
     """
     stopped: list[str] = []
     try:
-        with _workspace(backup.path.parent) as folder:
+        with store.in_use(backup), _workspace(backup.path.parent) as folder:
             dump = _dump_of(backup, folder, identity)
             server = mongo.find(project)
             stopped = [name for name in running_services(project) if name not in STAYS_UP]

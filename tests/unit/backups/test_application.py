@@ -104,7 +104,7 @@ def test_the_manifest_tells_versions_and_counts_and_no_secret(backup: Backup) ->
 
 
 def test_nothing_is_left_but_the_backup(backup: Backup) -> None:
-    assert sorted(path.name for path in backup.path.parent.iterdir() if not path.name.startswith(".lock")) == [
+    assert sorted(path.name for path in backup.path.parent.iterdir() if not path.name.endswith(".lock")) == [
         backup.path.name,
         sidecar(backup.path).name,
     ]
@@ -113,10 +113,10 @@ def test_nothing_is_left_but_the_backup(backup: Backup) -> None:
 def test_without_room_nothing_is_written(
     base: Path, tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=4000))
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=4000, f_frsize=1))
     with pytest.raises(BackupError, match="Nothing was written"):
         application.create(tmp_path / "backups", base=base, reason="test", required_free=3000)
-    assert list((tmp_path / "backups").iterdir()) == []
+    assert not (tmp_path / "backups").exists()
 
 
 def test_a_dump_that_fails_leaves_nothing(
@@ -128,7 +128,18 @@ def test_a_dump_that_fails_leaves_nothing(
     monkeypatch.setattr(mongo, "dump", fail)
     with pytest.raises(BackupError, match="mongodump failed"):
         application.create(tmp_path / "backups", base=base, reason="test")
-    assert list((tmp_path / "backups").iterdir()) == []
+    assert [path.name for path in (tmp_path / "backups").iterdir()] == [".application.lock"]
+
+
+def test_what_a_killed_run_left_goes_and_what_is_in_use_stays(backup: Backup) -> None:
+    left = backup.path.parent / ".work-killed"
+    left.mkdir()
+    (left / "dump.archive").write_text("secret")
+    with application._workspace(backup.path.parent) as used:
+        assert not left.exists()
+        with application._workspace(backup.path.parent):
+            assert used.exists()
+    assert not used.exists()
 
 
 def test_check_finds_nothing_wrong_with_a_good_one(backup: Backup) -> None:
