@@ -99,7 +99,8 @@ class View:
         failed = not self.facts.unit.running and self.facts.unit.sub != "start"
         # lines that k3s survives as often as not count where nothing worse is said and it has ended
         weak = {one.name: one for one in journal.matches(serious)} if serious else (found if failed else {})
-        return {name: one for name, one in found.items() if name not in journal.WEAK or name in weak}
+        unsure = journal.WEAK | (journal.DOUBTFUL if serious else frozenset())
+        return {name: one for name, one in found.items() if name not in unsure or name in weak}
 
     def line(self, name: str) -> list[str]:
         """The line of a signature as evidence; nothing where it is not there."""

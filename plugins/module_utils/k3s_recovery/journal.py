@@ -149,12 +149,13 @@ SIGNATURES = (
         r"x509: certificate is valid for",
         r"private key does not match public key",
         r"x509: cannot validate certificate",
-        r"tls: bad certificate",
         r"crypto/(?:rsa|ecdsa): verification error",
     ),
     _signature("already_reset", r"previously reset, please remove the cluster-reset flag"),
 )
 
+# While k3s ends for another reason its parts complain about each other's certificates as well.
+DOUBTFUL = frozenset({"certificate", "certificate_time"})
 WEAK = frozenset({"too_many_files", "permission", "iptables", "kernel_module", "cgroup_missing"})
 _ERROR = re.compile(
     r"level=(?:fatal|error|panic)|\"level\":\"(?:fatal|error|panic)\"|^[EF]\d{4} |^panic:|Failed with result|^Error:"
