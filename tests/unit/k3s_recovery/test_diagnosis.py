@@ -266,7 +266,7 @@ def test_no_default_route(tmp_path: Path) -> None:
         ({"certificates": [listeners.Certificate("x", "early")]}, [], [("clock_wrong", "")]),
         ({}, ["x509: certificate signed by unknown authority"], [("certificate_mismatch", "certificates")]),
         ({}, ["x509: certificate signed by unknown authority", 'level=fatal msg="new"'], [("unknown", "restart")]),
-        ({}, ['level=fatal msg="x509: certificate signed by unknown authority"'], [("certificate_mismatch", "certificates")]),
+        ({}, ['level=fatal msg="x509: certificate is valid for x"'], [("certificate_mismatch", "certificates")]),
         ({}, ['level=error msg="database or disk is full"'], [("disk_full", "")]),
         ({"disks": [facts_module.Disk("/", 1 << 20, 0.1, 50, False)]}, ["disk I/O error"], [("disk_full", "")]),
         ({"disks": [facts_module.Disk("/", 10 << 30, 50, 50, True)]}, [], [("read_only", "")]),
