@@ -187,8 +187,8 @@ def _read(path: Path, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
     :raises DatabaseError: in SQLite's words.
     """
     try:
-        if not companions(path):
-            before = _stamp(path)
+        before = _stamp(path)
+        if not _in_use(path):
             result: _Result | None = None
             problem: Exception | None = None
             try:
@@ -196,7 +196,7 @@ def _read(path: Path, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
                     result = work(connection)
             except (sqlite3.Error, DatabaseError) as error:
                 problem = error
-            if not companions(path) and _stamp(path) == before:
+            if not _in_use(path) and _stamp(path) == before:
                 if problem is not None:
                     raise problem
                 return result  # type: ignore[return-value]  # set, or there was a problem
@@ -206,6 +206,16 @@ def _read(path: Path, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         raise DatabaseError(f"{path}: {error}") from error
     except OSError as error:
         raise DatabaseError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _in_use(path: Path) -> bool:
+    """Whether somebody has it open, or something is in a log beside it."""
+    for one in companions(path):
+        # it goes when the last one closes the database
+        with contextlib.suppress(FileNotFoundError):
+            if one.stat().st_size:
+                return True
+    return False
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

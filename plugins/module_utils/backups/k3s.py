@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -38,6 +39,7 @@ __all__ = [
     "losses",
     "present",
     "read_member",
+    "require_present",
     "restore",
 ]
 KIND = "k3s"
@@ -150,14 +152,24 @@ def _workspace(directory: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _copied(source: Path, copy: Path) -> Inventory:
+    """Copy the database, and read the copy from end to end. Raises DatabaseError."""
+    online_backup(source, copy)
+    integrity(copy)
+    return inventory(copy)
+
+
 def _sqlite(here: Layout, work: Path) -> Datastore:
     source, copy = here.path(here.database), work / "state.db"
     if not source.exists():
         return Datastore("none", f"{here.database} is not there")
     try:
-        online_backup(source, copy)
-        integrity(copy)
-        found = inventory(copy)
+        try:
+            found = _copied(source, copy)
+        except DatabaseError:
+            # a k3s that starts or ends at this moment changes the files beside it; damage stays
+            time.sleep(1)
+            found = _copied(source, copy)
     except DatabaseError as error:
         copy.unlink(missing_ok=True)
         # at the paths of this server, not of the copy

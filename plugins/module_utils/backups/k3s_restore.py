@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
+import secrets
 import shutil
 import subprocess
 import time
@@ -17,7 +17,7 @@ from typing import Any
 from ansible.module_utils.backups import archive, store
 from ansible.module_utils.backups.k3s_parts import ASIDE, PARTS, READY, Layout, layout
 from ansible.module_utils.backups.store import Backup, BackupError
-from ansible.module_utils.backups.swap import Item, Swap, leftovers, there
+from ansible.module_utils.backups.swap import Item, Swap, leftovers, make_parents, there
 from ansible.module_utils.k3s_common import BINARY, token_secret
 from ansible.module_utils.k3s_node import unit_state
 from ansible.module_utils.k3s_recovery.configuration import settings_with_places
@@ -126,12 +126,15 @@ def _staged(backup: Backup, parts: frozenset[str], identity: str, root: Path) ->
         here = Layout(root=root, **before)
     wanted = {path: _translated(path, before, here) for part in PARTS if part in parts for path in told.get(part, [])}
     data = here.path(here.data)
-    created = [one for one in (data, data / "server") if not one.exists()]
+    created = [one for one in (data / "server", *(data / "server").parents) if not one.exists()]
     sizes = _told(backup, "bytes")
     store.require_room(data, sum(int(sizes.get(part, 0)) for part in parts), 2**20)
-    folder = data / "server" / f"{READY}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+    # its end makes what is put aside another one's than that of any restore before
+    stamp = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}"
+    folder = data / "server" / f"{READY}{stamp}"
     try:
-        folder.mkdir(mode=0o700, parents=True)
+        make_parents(folder.parent)
+        folder.mkdir(mode=0o700)
         tree = folder / "tree"
         tree.mkdir(mode=0o700)
         names = [path.lstrip("/") for path in wanted]
@@ -144,7 +147,7 @@ def _staged(backup: Backup, parts: frozenset[str], identity: str, root: Path) ->
     finally:
         if not folder.is_dir() or Swap.load(folder).settled:
             shutil.rmtree(folder, ignore_errors=True)
-        for one in reversed(created):
+        for one in created:
             with contextlib.suppress(OSError):
                 one.rmdir()
 
