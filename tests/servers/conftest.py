@@ -8,9 +8,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -155,8 +157,13 @@ def servers(
     from tests.servers.k3s_server import K3sServer  # imports this file
     from tests.servers.uplink import Uplink
 
+    locks = []
+
     @functools.cache
     def get(name: str) -> Any:
+        # two workers that break the same server would both be wrong
+        locks.append(Path(f"{lab_home}/state/{name}.test.lock").open("w"))
+        fcntl.flock(locks[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
         host = server_named(name)
         server = K3sServer(
             host, request.config.getoption("--inventory"), Uplink.of(host, lab_home), tmp_path_factory.mktemp("reports")
@@ -165,3 +172,26 @@ def servers(
         return server
 
     return get
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, servers: Any) -> Any:
+    """Give the server whose name is the test's (indirect) parameter; see `tests.servers.recover_k3s.on`."""
+    return servers(request.param)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let tests of one server run one after the other, those of different servers side by side (`-n 3`).
+
+    The server is what stands first in the brackets of a test's name. (xdist's own groups are marks that it adds to the
+    names, which pytest 9.2 does not let it do any more: xdist 3.8 then spreads them over all workers without a word.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByServer(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            found = re.search(r"\[(\w+\d)[\]-]", nodeid)
+            return found[1] if found else nodeid
+
+    return ByServer(config, log)

@@ -36,7 +36,7 @@ _STATE = (
     "/opt/integr8scode/kubeconfig"
 )
 _OBJECTS = "namespaces,roles,rolebindings,clusterroles,clusterrolebindings,serviceaccounts,networkpolicies"
-_READY_SECONDS = 90
+_READY_SECONDS = 180
 
 _KILLER = "/root/recover-killer.py"
 _KILLER_UNIT = "recover-killer"

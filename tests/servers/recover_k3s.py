@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterable
 
+import pytest
+
+from tests.servers.k3s_faults import Row
 from tests.servers.k3s_server import Held, K3sServer
 
 STABLE_SECONDS = 60 if os.environ.get("INTEGR8SCODE_TEST_LONG") else 12
@@ -13,7 +16,16 @@ STABLE_SECONDS = 60 if os.environ.get("INTEGR8SCODE_TEST_LONG") else 12
 LOWER_TIMEOUT = 25
 """How long a rung that must fail may take until k3s is up; it needs 10 s when it can."""
 
-Servers = Callable[[str], K3sServer]
+
+def on(*servers: str) -> pytest.MarkDecorator:
+    """Run a test on these servers, one after the other with what else runs there."""
+    return pytest.mark.parametrize("server", servers, indirect=True)
+
+
+def on_rows(rows: Iterable[Row]) -> pytest.MarkDecorator:
+    """Run a test for each row, on its server."""
+    cases = [pytest.param(row.server, row, id=f"{row.server}-{row.id}") for row in rows]
+    return pytest.mark.parametrize(("server", "row"), cases, indirect=["server"])
 
 
 def kubeconfig_works(server: K3sServer) -> bool:

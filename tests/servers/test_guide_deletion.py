@@ -6,12 +6,10 @@ guide's commands, word for word.
 
 from __future__ import annotations
 
-import pytest
-
 from bench.recipe import GUIDE_BACKUP, RECIPE
 from tests.servers.k3s_faults import POLICY, ROWS, Row
 from tests.servers.k3s_server import CONFIG, NAMESPACE, K3sServer, until
-from tests.servers.recover_k3s import STABLE_SECONDS, Servers, assert_held, kubeconfig_works
+from tests.servers.recover_k3s import STABLE_SECONDS, assert_held, kubeconfig_works, on_rows
 
 CAUSES = ("old release without node-ip", "node-ip in config.yaml")
 NODE_IP = "node-ip in config.yaml"
@@ -33,11 +31,8 @@ def delete_as_the_guide_says(server: K3sServer) -> None:
         server.sh(command)
 
 
-@pytest.mark.parametrize(
-    "row", [pytest.param(row, id=row.id, marks=pytest.mark.xdist_group(row.server)) for row in ROWS if row.id in CAUSES]
-)
-def test_the_guide_destroys_what_the_playbook_keeps(row: Row, servers: Servers) -> None:
-    server = servers(row.server)
+@on_rows(row for row in ROWS if row.id in CAUSES)
+def test_the_guide_destroys_what_the_playbook_keeps(server: K3sServer, row: Row) -> None:
     server.reset(backup=False)
     before = server.held()
     row.make(server)

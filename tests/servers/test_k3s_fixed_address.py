@@ -5,25 +5,23 @@ Run on the servers of the scenario recover-k3s, whose second interface holds the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.servers import k3s_faults
 from tests.servers.k3s_server import K3sServer
-from tests.servers.recover_k3s import Servers, assert_held, kubeconfig_works
-
-pytestmark = pytest.mark.xdist_group("recover1")
+from tests.servers.recover_k3s import assert_held, kubeconfig_works
 
 CONVERGE = "molecule/recover-k3s/converge.yml"
 FIXED = "192.0.2.1"
 INTERFACE = "k3s-node"
 
 
-@pytest.fixture(scope="module")
-def server(servers: Servers) -> Iterator[K3sServer]:
-    found = servers("recover1")
+@pytest.fixture(scope="module", params=["recover1"])
+def server(request: pytest.FixtureRequest, servers: Callable[[str], K3sServer]) -> Iterator[K3sServer]:
+    found = servers(request.param)
     found.reset(backup=False)
     yield found
     found.reset(backup=False)

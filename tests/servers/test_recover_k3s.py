@@ -1,7 +1,7 @@
 """k3s is broken in every way of the table, and the playbook heals it by the rung that should, with all it held.
 
     molecule create/prepare/converge --scenario-name recover-k3s, then
-    pytest -n 3 --dist loadgroup tests/servers/test_recover_k3s.py --inventory molecule/recover-k3s/inventory
+    pytest -n 3 tests/servers/test_recover_k3s.py --inventory molecule/recover-k3s/inventory
 
 Rows of one server run one after the other, those of different servers side by side: they mostly wait.
 """
@@ -10,17 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from tests.servers.k3s_faults import ROWS, Row
-from tests.servers.recover_k3s import LOWER_TIMEOUT, STABLE_SECONDS, Servers, assert_held, kubeconfig_works
+from tests.servers.k3s_server import K3sServer
+from tests.servers.recover_k3s import LOWER_TIMEOUT, STABLE_SECONDS, assert_held, kubeconfig_works, on_rows
 
 
-@pytest.mark.parametrize(
-    "row", [pytest.param(row, id=row.id, marks=pytest.mark.xdist_group(row.server)) for row in ROWS]
-)
-def test_row(row: Row, servers: Servers, record_property: Callable[[str, object], None]) -> None:
-    server = servers(row.server)
+@on_rows(ROWS)
+def test_row(server: K3sServer, row: Row, record_property: Callable[[str, object], None]) -> None:
     server.reset(backup=row.backup, running=row.running)
     if row.loses:
         server.make_object("made-after-the-backup")

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.servers import k3s_faults
 from tests.servers.conftest import run
 from tests.servers.k3s_server import BACKUPS, RECOVERIES, SERVER, K3sServer
-from tests.servers.recover_k3s import LOWER_TIMEOUT, STABLE_SECONDS, Servers, assert_held, kubeconfig_works
+from tests.servers.recover_k3s import LOWER_TIMEOUT, STABLE_SECONDS, assert_held, kubeconfig_works, on
 
 NOT_A_MEMBER = r"this server is a not a member of the etcd cluster\. Found \[.*\], expect: "
 
@@ -30,9 +28,8 @@ def make_etcd(server: K3sServer, inventory: str) -> None:
     server.make_object("made-before")
 
 
-@pytest.mark.xdist_group("recover3")
-def test_changed_address_needs_a_cluster_reset(servers: Servers, pytestconfig: Any) -> None:
-    server = servers("recover3")
+@on("recover3")
+def test_changed_address_needs_a_cluster_reset(server: K3sServer, pytestconfig: Any) -> None:
     make_etcd(server, pytestconfig.getoption("--inventory"))
     before = server.held()
     server.wait_journal(NOT_A_MEMBER, k3s_faults.move(server))

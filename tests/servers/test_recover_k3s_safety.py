@@ -16,14 +16,9 @@ import pytest
 from tests.servers import k3s_faults
 from tests.servers.conftest import ROOT
 from tests.servers.k3s_server import BACKUPS, CONFIG, RECOVERIES, K3sServer, until
-from tests.servers.recover_k3s import STABLE_SECONDS, Servers, assert_held, kubeconfig_works
+from tests.servers.recover_k3s import STABLE_SECONDS, assert_held, kubeconfig_works, on
 
 SAFE_MODE = "/etc/rancher/k3s/config.yaml.d/99-recover-k3s-safe-mode.yaml"
-
-
-def on(server: str) -> pytest.MarkDecorator:
-    """Tests of one server run one after the other."""
-    return pytest.mark.xdist_group(server)
 
 
 def start_of(server: K3sServer) -> str:
@@ -31,10 +26,9 @@ def start_of(server: K3sServer) -> str:
     return server.unit("InvocationID") + server.unit("NRestarts")
 
 
-@on("recover2")
 @pytest.mark.parametrize("arguments", [("--check",), ()], ids=["check", "run"])
-def test_nothing_wrong_is_said_and_nothing_changed(servers: Servers, arguments: tuple[str, ...]) -> None:
-    server = servers("recover2")
+@on("recover2")
+def test_nothing_wrong_is_said_and_nothing_changed(server: K3sServer, arguments: tuple[str, ...]) -> None:
     server.reset(backup=False)
     start, config = start_of(server), server.sh("find /etc/rancher -type f -exec sha256sum {} +")
 
@@ -49,9 +43,8 @@ def test_nothing_wrong_is_said_and_nothing_changed(servers: Servers, arguments: 
 
 
 @on("recover3")
-def test_newer_release_needs_nothing_but_time(servers: Servers) -> None:
+def test_newer_release_needs_nothing_but_time(server: K3sServer) -> None:
     """From October 2025 on k3s waits for the node's fresh address: said so, and the kubeconfigs verified."""
-    server = servers("recover3")
     server.reset(backup=False)
     server.wait_ready(k3s_faults.move(server))
     assert server.internal_ip() == server.uplink.second
@@ -67,8 +60,7 @@ def test_newer_release_needs_nothing_but_time(servers: Servers) -> None:
 
 
 @on("recover3")
-def test_check_says_what_is_wrong_and_changes_nothing(servers: Servers) -> None:
-    server = servers("recover3")
+def test_check_says_what_is_wrong_and_changes_nothing(server: K3sServer) -> None:
     server.reset(backup=True, running=False)
     cursor = k3s_faults.node_ip_in_config(server)
     server.wait_journal(k3s_faults.POLICY, cursor)
@@ -88,8 +80,7 @@ def test_check_says_what_is_wrong_and_changes_nothing(servers: Servers) -> None:
 
 
 @on("recover2")
-def test_no_room_for_the_backup_stops_before_anything_is_touched(servers: Servers) -> None:
-    server = servers("recover2")
+def test_no_room_for_the_backup_stops_before_anything_is_touched(server: K3sServer) -> None:
     server.reset(backup=False, running=False)
     k3s_faults.node_ip_in_config(server)
     server.stop()
@@ -107,8 +98,7 @@ def test_no_room_for_the_backup_stops_before_anything_is_touched(servers: Server
 
 
 @on("recover2")
-def test_server_without_a_route_is_told_to_name_an_address(servers: Servers) -> None:
-    server = servers("recover2")
+def test_server_without_a_route_is_told_to_name_an_address(server: K3sServer) -> None:
     server.reset(backup=False, running=False)
     cursor = k3s_faults.no_default_route(server)
     server.wait_journal("no default routes found", cursor)
@@ -123,8 +113,7 @@ def test_server_without_a_route_is_told_to_name_an_address(servers: Servers) -> 
 
 
 @on("recover3")
-def test_all_of_it_gone_is_deleted_only_by_name(servers: Servers) -> None:
-    server = servers("recover3")
+def test_all_of_it_gone_is_deleted_only_by_name(server: K3sServer) -> None:
     server.reset(backup=False, running=False)
     cursor = k3s_faults.everything_gone(server)
     server.wait_journal(k3s_faults.NOT_A_DATABASE, cursor)
@@ -184,11 +173,12 @@ KILLS = {
 
 
 @pytest.mark.parametrize(
-    "rung", [pytest.param(rung, marks=pytest.mark.xdist_group(row.server)) for rung, row in KILLS.items()]
+    ("server", "rung"),
+    [pytest.param(row.server, rung, id=f"{row.server}-{rung}") for rung, row in KILLS.items()],
+    indirect=["server"],
 )
-def test_killed_at_a_rung_and_run_again(rung: str, servers: Servers) -> None:
+def test_killed_at_a_rung_and_run_again(server: K3sServer, rung: str) -> None:
     row = KILLS[rung]
-    server = servers(row.server)
     server.reset(backup=row.backup, running=False)
     cursor = row.make(server)
     for symptom in row.symptoms:
@@ -218,9 +208,8 @@ def test_killed_at_a_rung_and_run_again(rung: str, servers: Servers) -> None:
 
 
 @on("recover1")
-def test_controller_killed_in_safe_mode(servers: Servers, pytestconfig: pytest.Config) -> None:
+def test_controller_killed_in_safe_mode(server: K3sServer, pytestconfig: pytest.Config) -> None:
     """Ansible itself is killed, with everything that it started on this machine."""
-    server = servers("recover1")
     server.reset(backup=True)
     server.wait_journal(k3s_faults.POLICY, k3s_faults.move(server))
     command = [ROOT / ".venv/bin/ansible-playbook", "-i", pytestconfig.getoption("--inventory"), "--limit", server.name]
