@@ -76,12 +76,14 @@ class Watch:
         self._steady_since = 0.0
         self.running = False
         self.running_seconds = 0.0
+        self.words = ""
 
     def look(self) -> str:
         """Look at the unit once; why it will not come up, empty while there is hope."""
         unit = self._machine.unit()
         now = self._machine.now()
         self.running = unit.running
+        self.words = f"k3s is not up: its unit is {unit.active} ({unit.sub})"
         starting = unit.active in {"active", "activating", "reloading"}
         if starting and unit.invocation and unit.invocation not in self._seen:
             self._seen.append(unit.invocation)
@@ -109,7 +111,7 @@ def wait_until_up(machine: Machine, *, name: str, address: str, timeout: float, 
         hopeless = watch.look()
         if hopeless:
             return hopeless
-        problem = see_node(machine, name=name, address=address).problem if watch.running else "k3s is not up"
+        problem = see_node(machine, name=name, address=address).problem if watch.running else watch.words
         if not problem and watch.running_seconds >= stable:
             return ""
         # once it is up only a new start can take away the time that it needs to prove itself
