@@ -157,13 +157,11 @@ def servers(
     from tests.servers.k3s_server import K3sServer  # imports this file
     from tests.servers.uplink import Uplink
 
-    locks = []
-
     @functools.cache
     def get(name: str) -> Any:
         # two workers that break the same server would both be wrong
-        locks.append(Path(f"{lab_home}/state/{name}.test.lock").open("w"))
-        fcntl.flock(locks[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = os.open(lab_home / "state" / f"{name}.test.lock", os.O_WRONLY | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         host = server_named(name)
         server = K3sServer(
             host, request.config.getoption("--inventory"), Uplink.of(host, lab_home), tmp_path_factory.mktemp("reports")
