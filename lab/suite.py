@@ -302,6 +302,8 @@ def run_suite(settings: Settings, names: Iterable[str] = (), long: bool = False)
         raise LabError(f"there is no part {', '.join(unknown)}; there are {', '.join(parts)}")
     if "lint" in wanted:
         install({"shellcheck": "shellcheck"}, "checking shell scripts")
+    if "unit" in wanted:
+        install({"age": "age", "age-keygen": "age"}, "tests of encrypted backups")
     suite = Suite(settings, parts, reports)
     without_lab = [name for name in wanted if not parts[name].needs_lab]
     with_lab = [name for name in wanted if parts[name].needs_lab]

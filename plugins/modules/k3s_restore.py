@@ -119,7 +119,7 @@ def run(parameters: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     else:
         problems = k3s.check(backup, **arguments(parameters))
         if restored and problems:
-            raise BackupError(" ".join([*problems, "Nothing was changed."]))
+            raise BackupError(". ".join([*problems, "Nothing was changed."]))
         result["problems"], result["sentences"] = problems, []
     result["seconds"] = round(time.monotonic() - begun, 1)
     return result

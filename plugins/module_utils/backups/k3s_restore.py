@@ -323,11 +323,11 @@ def restore(
         backup = store.load(backup.path)
         problems = _obvious(backup, wanted, version, other_host, root)
         if problems:
-            raise BackupError(" ".join([*problems, UNTOUCHED]))
+            raise BackupError(". ".join([*problems, UNTOUCHED]))
         with _staged(backup, wanted, identity, root) as staged:
             problems = _inner(staged, backup, token)
             if problems:
-                raise BackupError(" ".join([*problems, UNTOUCHED]))
+                raise BackupError(". ".join([*problems, UNTOUCHED]))
             done += _exchange(staged, backup)
     if "unit" in wanted and root == Path("/"):
         _reload_systemd()
