@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.k3s_recovery import report
 from ansible.module_utils.k3s_recovery.record import Record, RungEntry
+from ansible.plugins.filter.status_table import describe
 
 CAUSE = {"id": "node_ip_stale", "sentence": "node-ip is old.", "evidence": ["config.yaml:3"], "rung": "configuration"}
 
@@ -97,3 +98,15 @@ def test_the_report_is_written_for_root_alone(record: Record) -> None:
     path = record.folder / "report.json"
     assert json.loads(path.read_text())["result"] == "healed"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_status_shows_a_recovery_in_the_history(record: Record) -> None:
+    entry = report.history_entry(told(record), now=1_700_000_060.0)
+    state = {
+        "release": {"id": "r1", "created_at": "x", "author": "", "images": {}},
+        "docker": {"available": True},
+        "containers": {},
+        "history": [entry],
+    }
+    line = describe("server1", state)[-1]
+    assert "recover-k3s configuration: ok by me@here, 60.0 s" in line

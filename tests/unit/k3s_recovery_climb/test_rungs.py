@@ -149,3 +149,12 @@ def test_the_flag_of_an_earlier_reset_goes(tmp_path: Path) -> None:
     flag.write_text("")
     RUNGS["cluster_reset"].apply(context_of(server, "cluster_reset"))
     assert not flag.exists()
+
+
+def test_the_deletion_itself_asks_for_the_name_and_a_backup(tmp_path: Path) -> None:
+    rung, context = RUNGS["delete_cluster"], context_of(FakeServer(tmp_path), "delete_cluster")
+    assert "by this server's name" in rung.unsuitable(context)
+    context.settings = Settings(allow_delete=True)
+    assert "no backup" in rung.unsuitable(context)
+    context.record.backup = {"path": "/var/backups/b.tar.gz"}
+    assert rung.unsuitable(context) == ""
