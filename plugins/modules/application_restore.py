@@ -182,7 +182,7 @@ def main() -> None:
         else:
             answer = restored(backup, wanted, dry=module.check_mode)
     except BackupError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=f"Nothing was changed. {error}" if wanted["state"] == "checked" else str(error))
     module.exit_json(**answer)
 
 

@@ -36,6 +36,11 @@ def inventory(request: pytest.FixtureRequest) -> str:
 def saved(host: Any, playbook: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A backup made while objects are written, brought to this machine; what was there before and what came after."""
     folder = tmp_path_factory.mktemp("fetched")
+    identity = folder / "identity.txt"
+    # made over there, since this machine may have no age
+    host.check_output("apt-get -qq update && apt-get -qq -y --no-install-recommends install age >/dev/null")
+    identity.write_text(host.check_output("age-keygen 2>/dev/null"))
+    recipient = identity.read_text().split("public key: ")[1].split()[0]
     server.write_document(host, "before")
     server.kubectl(host, "-n", "integr8scode", "create", "configmap", "before", "--from-literal=x=1")
     host.check_output("rm -f /run/load /run/stop-load")
@@ -47,7 +52,9 @@ def saved(host: Any, playbook: Any, tmp_path_factory: pytest.TempPathFactory) ->
             time.sleep(0.5)
         sure = host.check_output("tail -1 /run/load")
         made = playbook(
-            "playbooks/backup.yml", "-e", f"backup_fetch_directory={folder}", "-e", "backup_fetch_unencrypted=true"
+            "playbooks/backup.yml",
+            "-e",
+            json.dumps({"backup_fetch_directory": str(folder), "backup_age_recipients": [recipient]}),
         )
         assert made.returncode == 0, made.stdout + made.stderr
     finally:
@@ -55,9 +62,10 @@ def saved(host: Any, playbook: Any, tmp_path_factory: pytest.TempPathFactory) ->
     server.write_document(host, "after")
     server.kubectl(host, "-n", "integr8scode", "create", "configmap", "after", "--from-literal=x=1")
     local = folder / host.server_name
-    files = {kind: next(local.glob(f"{kind}-*.gz")) for kind in ("k3s", "application")}
+    files = {kind: next(local.glob(f"{kind}-*.gz.age")) for kind in ("k3s", "application")}
     return {
         "files": files,
+        "identity": identity,
         "sure": sure,
         "history": server.history(host),
         "written": host.check_output("cat /run/load").split(),
@@ -65,7 +73,9 @@ def saved(host: Any, playbook: Any, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def both(saved: dict[str, Any]) -> str:
-    return "restore_from=" + ",".join(str(path) for path in saved["files"].values())
+    """The variables that name the backups, and what opens them."""
+    files = ",".join(str(path) for path in saved["files"].values())
+    return json.dumps({"restore_from": files, "restore_age_identity_file": str(saved["identity"])})
 
 
 def state(host: Any) -> dict[str, str]:
@@ -97,6 +107,7 @@ REFUSALS = {
     "a file that is none": (["-e", "restore_from=/etc/hostname"], "hostname"),
     "two of a kind": (["-e", "restore_from={k3s},{k3s}"], "both of k3s"),
     "damaged": (["-e", "restore_from={damaged}"], "damaged"),
+    "encrypted and no key": (["-e", "restore_age_identity_file="], "encrypted"),
 }
 
 
