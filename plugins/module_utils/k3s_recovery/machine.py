@@ -17,7 +17,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request
 
 from ansible.module_utils.backups import store
-from ansible.module_utils.backups.k3s import read_member, restore
+from ansible.module_utils.backups.k3s import check, read_member, restore
 from ansible.module_utils.k3s_common import CONFIG_FOLDER, UNIT, K3sError
 from ansible.module_utils.k3s_node import Api, UnitState, unit_state
 from ansible.module_utils.k3s_recovery import diagnosis as judging
@@ -108,6 +108,9 @@ class Machine(Protocol):
 
     def intact(self, path: str) -> bool:
         """Whether the backup of that file is there and as it was written."""
+
+    def forbids(self, backup: store.Backup, parts: set[str]) -> list[str]:
+        """Why these parts of a backup cannot be put back here; nothing is changed."""
 
     def restore(self, backup: store.Backup, parts: set[str]) -> list[str]:
         """Put parts of a backup back (k3s is stopped); what was done. Raises BackupError."""
@@ -224,6 +227,10 @@ class Server:
         except store.BackupError:
             return False
         return True
+
+    def forbids(self, backup: store.Backup, parts: set[str]) -> list[str]:
+        """By the restore's own check."""
+        return check(backup, parts=parts, identity=self._identity)
 
     def restore(self, backup: store.Backup, parts: set[str]) -> list[str]:
         """With the identity, where the backup is encrypted."""

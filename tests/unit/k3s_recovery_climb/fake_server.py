@@ -72,6 +72,8 @@ class FakeServer:
         self.the_backups: list[Backup] = []
         self.kept_backup = True
         self.restored = False
+        # parts of a backup, by its file's name, that may not be put back
+        self.unfit: dict[str, set[str]] = {}
         # faults that k3s runs with
         self.harmless: set[str] = set()
         self._files()
@@ -289,6 +291,11 @@ class FakeServer:
 
     def intact(self, path: str) -> bool:  # noqa: ARG002
         return self.kept_backup
+
+    def forbids(self, backup: Backup, parts: set[str]) -> list[str]:
+        return [
+            f"{part} of {backup.path} does not fit" for part in sorted(self.unfit.get(backup.path.name, set()) & parts)
+        ]
 
     def restore(self, backup: Backup, parts: set[str]) -> list[str]:  # noqa: ARG002
         self._call("restore")

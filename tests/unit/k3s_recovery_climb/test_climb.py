@@ -176,6 +176,18 @@ def test_the_database_is_restored_and_the_loss_is_named(tmp_path: Path) -> None:
     assert any("after the backup of 2023-11-14T21:13:20Z" in line for line in record.lost)
 
 
+def test_a_backup_with_a_wrong_token_is_put_back_without_it_and_one_that_does_not_fit_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    server = FakeServer(tmp_path, {"database_damaged"})
+    server.the_backups = [a_backup(tmp_path / name) for name in ("newest.tar.gz", "older.tar.gz", "oldest.tar.gz")]
+    server.unfit = {"newest.tar.gz": {"database"}, "older.tar.gz": {"token"}}
+    record, _outcomes = recover(server)
+    assert states(record) == [("restore", "healed")]
+    assert record.restored_from == str(tmp_path / "older.tar.gz")
+    assert "restore ['certificates', 'database', 'node_password']" in server.log
+
+
 def test_without_a_backup_nothing_is_restored(tmp_path: Path) -> None:
     server = FakeServer(tmp_path, {"database_damaged"})
     record, outcomes = recover(server)

@@ -35,12 +35,13 @@ class Restore(Rung):
 
     def apply(self, context: Context) -> str:
         """What is there is moved aside by the restore itself, never deleted."""
-        backup = self._backup(context)
-        context.step("stop", backup=str(backup.path))
+        context.step("choose a backup")
+        backup, parts = self._choose(context)
+        context.step("stop", backup=str(backup.path), parts=sorted(parts))
         context.machine.stop()
         if not context.entry.data.get("restored"):
             context.step("restore")
-            context.machine.restore(backup, set(PARTS))
+            context.machine.restore(backup, parts)
             context.step("restored", restored=True)
         context.record.restored_from = str(backup.path)
         found = context.machine.inventory(context.server("db/state.db"))
@@ -57,16 +58,24 @@ class Restore(Rung):
         return f"The backup {backup.path} of {backup.created} ({when} old) was put back."
 
     @staticmethod
-    def _backup(context: Context) -> Backup:
-        """The one that was begun with before a kill, else the newest good one."""
+    def _choose(context: Context) -> tuple[Backup, set[str]]:
+        """The newest backup that fits, and what is taken from it; after a kill the one that was begun with.
+
+        A backup that was made while the token was wrong holds that one: then this server's own token may fit better.
+        """
         begun = context.entry.data.get("backup")
+        why_not = []
         for backup in context.machine.backups():
             if str(backup.path) == begun:
-                return backup
-        found = context.machine.last_good()
-        if found is None:
-            raise RungError("There is no backup that was found whole.")
-        return found
+                return backup, set(context.entry.data["parts"])
+            if begun or not backup.verified:
+                continue
+            for parts in (set(PARTS), set(PARTS - {"token"})):
+                problems = context.machine.forbids(backup, parts)
+                if not problems:
+                    return backup, parts
+            why_not += problems
+        raise RungError(" ".join(["No backup can be put back.", *why_not[:2]]))
 
     def undo(self, context: Context) -> str:
         """Nothing: what was there could not be used, and lies beside what was put back."""
