@@ -30,16 +30,14 @@ EXAMPLES = r"""
 RETURN = r"""
 installed_version: {description: Release of the binary on the server; empty without one., type: str, returned: always}
 architecture: {description: amd64 or arm64., type: str, returned: always}
-fixed_node_address: {description: Address of the interface for a fixed one; empty without one., type: str,
-                     returned: always}
+node_interface: {description: Whether there is an interface for a fixed address., type: bool, returned: always}
+fixed_node_addresses: {description: The addresses that it has., type: list, returned: always}
 container: {description: Whether the server is a container and its kernel another's., type: bool, returned: always}
 """
 
-import fcntl
 import glob
 import os
-import socket
-import struct
+import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -62,9 +60,6 @@ from ansible.module_utils.k3s_common import (
     yaml_scalar,
 )
 
-# asks the kernel for an interface's address (linux/sockios.h)
-SIOCGIFADDR = 0x8915
-
 
 def read(path: str) -> str:
     """A file's text; empty when there is none."""
@@ -80,14 +75,12 @@ def in_container() -> bool:
     return os.path.exists("/run/systemd/container") or os.path.exists("/.dockerenv")
 
 
-def interface_address(name: str) -> str:
-    """The IPv4 address of an interface; empty when there is no such interface, or it has none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            answer = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, struct.pack("256s", name.encode()))
-        except OSError:
-            return ""
-    return socket.inet_ntoa(answer[20:24])
+def interface_addresses(module: AnsibleModule, name: str) -> list[str] | None:
+    """The IPv4 addresses of an interface; None when there is no such interface."""
+    if not os.path.exists(f"/sys/class/net/{name}"):
+        return None
+    _code, out, _err = module.run_command(["ip", "-4", "-oneline", "address", "show", "dev", name])
+    return re.findall(r" inet ([0-9.]+)/", out)
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -133,12 +126,12 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         kubelet_arguments=[str(item) for item in (kubelet if isinstance(kubelet, list) else [kubelet])],
     )
     addresses = addresses_from_kernel(read("/proc/net/fib_trie"), read("/proc/net/if_inet6"))
-    fixed, present_fixed = parameters["fixed_node_address"], interface_address(NODE_INTERFACE)
+    fixed, present_fixed = parameters["fixed_node_address"], interface_addresses(module, NODE_INTERFACE)
     refuse_fixed_address(
         fixed,
         node_ip=parameters["node_ip"],
         settings=settings("node-ip"),
-        others=[address for address in addresses if address != present_fixed],
+        others=[address for address in addresses if address not in (present_fixed or [])],
         config=config,
     )
     refuse_addresses(
@@ -155,7 +148,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "changed": False,
         "installed_version": str(installed) if installed else "",
         "architecture": ARCHITECTURES[machine][0],
-        "fixed_node_address": present_fixed,
+        "node_interface": present_fixed is not None,
+        "fixed_node_addresses": present_fixed or [],
         "container": in_container(),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
@@ -56,35 +57,38 @@ def test_an_address_that_cannot(fixed: str, changes: dict[str, Any], message: st
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """A server without k3s for k3s_preflight; `interface` is the address of the fixed address' interface."""
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str] | None]:
+    """A server without k3s for k3s_preflight; `interface` has the addresses of the fixed address' interface."""
     preflight = importlib.import_module("ansible.modules.k3s_preflight")
-    found = {"interface": ""}
+    found: dict[str, list[str] | None] = {"interface": None}
     for name in ("BINARY", "CONFIG_FOLDER", "DATA_FOLDER"):
         monkeypatch.setattr(preflight, name, str(tmp_path / name))
-    monkeypatch.setattr(preflight, "interface_address", lambda _name: found["interface"])
+    monkeypatch.setattr(preflight, "interface_addresses", lambda *_: found["interface"])
     monkeypatch.setattr(
         preflight,
         "addresses_from_kernel",
-        lambda *_texts: ["10.0.0.5", *filter(None, [found["interface"]])],
+        lambda *_texts: ["10.0.0.5", *(found["interface"] or [])],
     )
     monkeypatch.setattr(preflight, "has_default_route", lambda *_texts: False)
     return found
 
 
-def test_the_address_that_this_run_will_make_is_accepted(server: dict[str, str], run_module: Any) -> None:
+def test_the_address_that_this_run_will_make_is_accepted(server: dict[str, list[str] | None], run_module: Any) -> None:
     """On a fresh server, in check mode, without a default route, too."""
     wanted = {**PREFLIGHT, "fixed_node_address": FIXED}
     assert run_module("k3s_preflight", PREFLIGHT)["failed"]
     fresh = run_module("k3s_preflight", wanted, check=True)
-    assert (fresh.get("failed"), fresh["fixed_node_address"]) == (None, "")
-    server["interface"] = FIXED
-    assert run_module("k3s_preflight", wanted)["fixed_node_address"] == FIXED
-    another = run_module("k3s_preflight", {**wanted, "fixed_node_address": "192.0.2.7"})
-    assert another["fixed_node_address"] == FIXED
+    assert (fresh.get("failed"), fresh["node_interface"], fresh["fixed_node_addresses"]) == (None, False, [])
+    # a run that was cut short while it changed the address has left both
+    for present in ([], [FIXED], ["192.0.2.7", FIXED]):
+        server["interface"] = present
+        found = run_module("k3s_preflight", wanted)
+        assert (found["node_interface"], found["fixed_node_addresses"]) == (True, present)
 
 
-def test_another_node_ip_in_a_drop_in_is_named(server: dict[str, str], run_module: Any, tmp_path: Path) -> None:
+def test_another_node_ip_in_a_drop_in_is_named(
+    server: dict[str, list[str] | None], run_module: Any, tmp_path: Path
+) -> None:
     folder = tmp_path / "CONFIG_FOLDER/config.yaml.d"
     folder.mkdir(parents=True)
     (folder / "50.yaml").write_text("node-ip: 10.0.0.5\n")
@@ -92,10 +96,14 @@ def test_another_node_ip_in_a_drop_in_is_named(server: dict[str, str], run_modul
     assert "50.yaml sets node-ip 10.0.0.5" in message
 
 
-def test_an_interface_that_is_not_there_has_no_address() -> None:
+def test_addresses_of_an_interface() -> None:
     preflight = importlib.import_module("ansible.modules.k3s_preflight")
-    assert preflight.interface_address("k3s-none") == ""
-    assert preflight.interface_address("lo") == "127.0.0.1"
+    shown = (
+        "9: lo    inet 192.0.2.1/32 scope global lo\\ valid_lft forever\n9: lo    inet 192.0.2.9/32 scope global lo\n"
+    )
+    module = SimpleNamespace(run_command=lambda _command: (0, shown, ""))
+    assert preflight.interface_addresses(module, "k3s-none") is None
+    assert preflight.interface_addresses(module, "lo") == ["192.0.2.1", "192.0.2.9"]
 
 
 def unit(address: str) -> list[str]:
