@@ -63,7 +63,8 @@ def _cure(said: str) -> str:
     known = {
         "Host key verification failed": "backup_copy_host_key is not its host key (ssh-keyscan shows it)",
         "Permission denied (publickey": "the public key of backup_copy_private_key is not in its authorized_keys",
-        "No such file or directory": "make the folder there, it is not made for you",
+        "mkdir": "make the folder there, and give it to that user",
+        "No such file or directory": "make the folder there, and give it to that user",
         "command not found": "install rsync there",
         "No space left": "make room there",
         "Connection refused": "is its sshd up, and backup_copy_port right?",

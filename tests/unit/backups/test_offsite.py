@@ -76,6 +76,7 @@ def test_nothing_to_copy_asks_nobody(rsync: Path, tmp_path: Path) -> None:
         ("Host key verification failed.", "not its host key"),
         ("backups@h: Permission denied (publickey).", "authorized_keys"),
         ('rsync: mkdir "/srv/x" failed: No such file or directory (2)', "make the folder"),
+        ('rsync: [Receiver] mkdir "/srv/x" failed: Permission denied (13)', "make the folder"),
         ("something new", "see the message"),
     ],
 )
