@@ -222,7 +222,7 @@ class Climb:
         if problem:
             return problem
         names = {entry.name for entry in self._record.rungs if entry.state in ("healed", "kept", "verifying")}
-        missing = self._missing(context, count_only=NEW_CLUSTER in names)
+        missing = self._missing(context, new_cluster=NEW_CLUSTER in names)
         key = str(self._record.before.get("service_key", ""))
         same_key = verify.service_key(self._machine, context.data) == key if key else None
         self._record.kept["service_account_key"] = same_key
@@ -230,15 +230,18 @@ class Climb:
             missing.append("the key that signs service accounts' tokens is another one, so every token is worthless")
         return f"k3s runs, but not with the same cluster: {'; '.join(missing)}" if missing else ""
 
-    def _missing(self, context: Context, *, count_only: bool) -> list[str]:
+    def _missing(self, context: Context, *, new_cluster: bool) -> list[str]:
         """What SQLite's cluster lacks of what it held; etcd's cannot be looked at before k3s runs."""
         if (context.diagnosis.facts.get("datastore") or {}).get("kind") == "etcd":
             self._record.kept = {"namespaces": None, "rbac": None, "objects": None}
             return []
+        if new_cluster:
+            self._record.kept = {"namespaces": 0, "rbac": 0, "objects": 0}
+            return []
         after = self._machine.inventory(context.server("db/state.db"))
         self._record.kept = verify.summary(after)
         before = expected_inventory(self._record)
-        if before is None or count_only:
+        if before is None:
             return []
         for line in verify.fewer(before, after):
             self._record.add_lost(line)
