@@ -256,6 +256,7 @@ def main() -> int:
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "processors": os.cpu_count(),
         "stable_seconds": options.stable_seconds,
+        "give_up_seconds": GIVE_UP_SECONDS,
         "causes": {cause: {side: cure.as_dict() for side, cure in both.items()} for cause, both in cures.items()},
     }
     table = markdown(result)

@@ -39,7 +39,8 @@ def markdown(result: dict[str, Any]) -> str:
     Args:
         result: what guide_deletion.json holds.
     """
-    window = f"up means that k3s stayed up for {result['stable_seconds']} s"
+    window = f"up means that k3s stayed up for {result['stable_seconds']} s; not cured, that it did not within "
+    window += f"{result['give_up_seconds']} s"
     lines = [
         f"Measured {result['measured_at']} on {result['processors']} processors; {window}.",
         "Kept means the same object (UID), not one made anew under its name.",

@@ -78,6 +78,7 @@ def test_table_says_what_was_not_cured_and_what_was_lost() -> None:
             "measured_at": "2026-11-24T01:00:00+00:00",
             "processors": 2,
             "stable_seconds": 20,
+            "give_up_seconds": 120,
             "causes": {"a cause": {"playbook": mine, "guide": guide}},
         }
     )
