@@ -189,7 +189,7 @@ def test_a_wrong_host_key_is_refused(host: Any, playbook: Any, configured: Path)
         ({"backup_copy_to": "backups@backup2:/srv"}, "backup_copy_private_key"),
         ({"backup_copy_to": "nowhere"}, "user@host:/absolute/path"),
         ({"backup_fetch_directory": "/tmp/x"}, "in the clear"),
-        ({"backup_schedule": "every day"}, "systemd's calendar"),
+        ({"backup_schedule": "every day"}, "which is no time of"),
         ({"backup_age_recipients": ["AGE-SECRET-KEY-1"]}, "public key of age"),
         ({"backup_keep": 0}, "keep 1 or more"),
     ],
