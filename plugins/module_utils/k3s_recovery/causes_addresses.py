@@ -164,7 +164,8 @@ def _listen_address(view: View, key: str, name: str) -> Iterator[Cause]:
         return
     last = gone[-1]
     family = family_of(last.value) or 4
-    new = view.choice(family).address
+    # one address would keep the workers' containers out, who come in by docker0's: role k3s refuses any bind-address
+    new = "" if key == "bind-address" else view.choice(family).address
     edits, beyond = _everywhere(view, key, {family: new})
     does = "k3s cannot listen" if key == "bind-address" else "pods look for the API server there and reach nobody"
     becomes = f"It becomes {new}." if new else "It is removed: k3s then takes its default."
