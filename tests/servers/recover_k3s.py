@@ -31,7 +31,9 @@ def on_rows(rows: Iterable[Row]) -> pytest.MarkDecorator:
 def kubeconfig_works(server: K3sServer) -> bool:
     """Whether a worker's kubeconfig, which names no address, is accepted."""
     answer = server.host.run(
-        "k3s kubectl --kubeconfig=/opt/integr8scode/kubeconfig/pod-monitor.yaml --server=https://127.0.0.1:6443 "
+        "k3s kubectl --kubeconfig=/opt/integr8scode/kubeconfig/pod-monitor.yaml "
+        # the node's address, as with a bind-address it listens on no other
+        f"--server=https://{server.internal_ip()}:6443 "
         "--tls-server-name=host.docker.internal -n integr8scode get pods"
     )
     return bool(answer.rc == 0)
