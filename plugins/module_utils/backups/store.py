@@ -16,6 +16,10 @@ from typing import Any
 
 DEFAULT_DIRECTORY = "/var/backups/integr8scode"
 FORMAT = 1
+ROUTINE = "backup"
+"""Reason of the backups that a timer or a person makes; all others are made before something risky."""
+OTHERS_KEPT = 3
+"""How many stay of a kind that are no routine, or whose content could not be verified."""
 NAME = re.compile(r"(?P<kind>[a-z0-9]+)-(?P<host>.+)-(?P<at>\d{8}T\d{6}Z)\.tar\.gz(?P<age>\.age)?")
 
 
@@ -196,10 +200,10 @@ def backups(directory: Path, kind: str) -> list[Backup]:
     return sorted(found, key=lambda one: one.created)
 
 
-def last_good(directory: Path, kind: str) -> Backup | None:
-    """The newest backup that was verified and whose file is undamaged."""
+def last_good(directory: Path, kind: str, reason: str = "") -> Backup | None:
+    """The newest backup that was verified and whose file is undamaged; with ``reason``, of those made for it."""
     for backup in reversed(backups(directory, kind)):
-        if backup.verified:
+        if backup.verified and reason in {"", backup.reason}:
             try:
                 return load(backup.path)
             except BackupError:
@@ -208,12 +212,18 @@ def last_good(directory: Path, kind: str) -> Backup | None:
 
 
 def prune(directory: Path, kind: str, keep: int) -> list[Path]:
-    """Remove all but the newest ``keep``, never the last good one. Raises OSError."""
-    there = backups(directory, kind)
-    good = last_good(directory, kind)
+    """Remove all but the newest ``keep`` that are verified and were made as a routine, and the newest few others.
+
+    The last good one of all and the last good one of the routine always stay. Raises OSError.
+    """
+    routine: list[Backup] = []
+    others: list[Backup] = []
+    for backup in backups(directory, kind):
+        (routine if backup.verified and backup.reason == ROUTINE else others).append(backup)
+    good = {one.path for one in (last_good(directory, kind), last_good(directory, kind, ROUTINE)) if one is not None}
     removed = []
-    for backup in there[: max(0, len(there) - max(keep, 1))]:
-        if (good is not None and backup.path == good.path) or not _free_to_remove(backup.path):
+    for backup in [*routine[: -max(keep, 1)], *others[:-OTHERS_KEPT]]:
+        if backup.path in good or not _free_to_remove(backup.path):
             continue
         backup.path.unlink()
         sidecar(backup.path).unlink(missing_ok=True)

@@ -18,9 +18,9 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "backups"
 
 
-def made(directory: Path, *, kind: str = "k3s", verified: bool = True) -> Backup:
+def made(directory: Path, *, kind: str = "k3s", reason: str = store.ROUTINE, verified: bool = True) -> Backup:
     directory.parent.joinpath("a").write_text("a")
-    return archive.create(directory, kind, [Member("a", directory.parent / "a")], reason="test", verified=verified)
+    return archive.create(directory, kind, [Member("a", directory.parent / "a")], reason=reason, verified=verified)
 
 
 def damage(backup: Backup) -> None:
@@ -70,13 +70,38 @@ def test_a_newer_format_is_refused(directory: Path) -> None:
         load(backup.path)
 
 
-def test_retention_keeps_the_newest_and_the_last_good_one(directory: Path) -> None:
-    first = made(directory)
-    good = made(directory)
-    raw = [made(directory, verified=False) for _ in range(3)]
-    assert prune(directory, "k3s", 2) == [first.path, raw[0].path]
-    assert [one.path for one in backups(directory, "k3s")] == [good.path, raw[1].path, raw[2].path]
-    assert not sidecar(first.path).exists()
+def test_the_last_good_one_of_a_reason(directory: Path) -> None:
+    assert last_good(directory, "k3s", store.ROUTINE) is None
+    daily, safety = made(directory), made(directory, reason="before a restore")
+    made(directory, verified=False)
+    found = [last_good(directory, "k3s"), last_good(directory, "k3s", store.ROUTINE)]
+    assert [one and one.path for one in found] == [safety.path, daily.path]
+
+
+def test_retention_counts_the_verified_ones_of_the_routine(directory: Path) -> None:
+    daily = [made(directory) for _ in range(3)]
+    for _ in range(4):
+        made(directory, reason="before a restore")
+        made(directory, verified=False)
+    prune(directory, "k3s", 2)
+    left = backups(directory, "k3s")
+    assert [one.path for one in left if one.reason == store.ROUTINE and one.verified] == [one.path for one in daily[1:]]
+
+
+def test_retention_keeps_a_few_of_the_others_and_the_last_good_one(directory: Path) -> None:
+    before = made(directory, reason="before a restore")
+    raw = [made(directory, verified=False) for _ in range(4)]
+    assert prune(directory, "k3s", 7) == [raw[0].path]
+    assert [one.path for one in backups(directory, "k3s")] == [before.path, *(one.path for one in raw[1:])]
+    assert not sidecar(raw[0].path).exists()
+
+
+def test_retention_keeps_the_last_good_one_of_the_routine_when_newer_ones_are_damaged(directory: Path) -> None:
+    good, damaged = made(directory), made(directory)
+    damage(damaged)
+    safety = made(directory, reason="before a restore")
+    assert prune(directory, "k3s", 1) == []
+    assert [one.path for one in backups(directory, "k3s")] == [good.path, damaged.path, safety.path]
 
 
 @pytest.mark.parametrize("keep", [0, -3])
