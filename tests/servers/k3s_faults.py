@@ -188,7 +188,7 @@ ROWS = (
         ("node_object_stale",),
     ),
     Row(
-        "foreign certificate", "recover1", foreign_certificate, (UNTRUSTED,), ("certificates",),
+        "foreign certificate", "recover3", foreign_certificate, (UNTRUSTED,), ("certificates",),
         ("certificate_mismatch",), crash_loops=False,
     ),
     Row(
@@ -209,7 +209,7 @@ ROWS = (
         ("no_default_route",), variables=lambda server: {"node_ip": server.uplink.first},
     ),
     Row(
-        "newer certificate file", "recover1", newer_ca, ("newer than datastore and could cause a cluster outage",),
+        "newer certificate file", "recover3", newer_ca, ("newer than datastore and could cause a cluster outage",),
         ("bootstrap_files",), ("certificate_newer_than_datastore",),
     ),
     Row(

@@ -160,7 +160,7 @@ KILLS = {
     "configuration": ROW["node-ip in config.yaml"],
     "safe_mode": ROW["old release without node-ip"],
     "node_object": ROW["node that stays stale in safe mode"],
-    "bootstrap_files": dataclasses.replace(ROW["newer certificate file"], server="recover3"),
+    "bootstrap_files": ROW["newer certificate file"],
     "node_password": ROW["node password"],
     "certificates": ROW["foreign certificate"],
     "token": ROW["token"],
