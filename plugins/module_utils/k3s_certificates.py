@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import timezone
 from pathlib import Path
 
+from ansible.module_utils.backups.k3s_parts import layout
 from ansible.module_utils.certificate_tools import HAS_CRYPTOGRAPHY, fingerprint, is_authority, load_chain, valid_until
-from ansible.module_utils.k3s_common import DATA_FOLDER, UNIT, K3sError
+from ansible.module_utils.k3s_common import UNIT, K3sError
 from ansible.module_utils.k3s_node import NodeState, UnitState, monotonic, node_state, unit_state
 
 DAY = 86400.0
@@ -38,8 +39,15 @@ class CertificateFile:
         return (self.expires - now) / DAY
 
 
-def read_certificates(data: Path = Path(DATA_FOLDER)) -> tuple[list[CertificateFile], list[str]]:
-    """k3s' certificates, and a sentence for each file that holds none. Raises OSError, K3sError."""
+def read_certificates(data: Path | None = None) -> tuple[list[CertificateFile], list[str]]:
+    """k3s' certificates, and a sentence for each file that holds none.
+
+    :param data: k3s' data folder; None: the one of its configuration.
+    :raises K3sError: there is not a single one.
+    :raises OSError: one cannot be read.
+    """
+    if data is None:
+        data = Path(layout().data)
     if not HAS_CRYPTOGRAPHY:
         raise K3sError("python3-cryptography is missing. Cure: run playbooks/site.yml, which installs it")
     found, problems = [], []
@@ -52,6 +60,8 @@ def read_certificates(data: Path = Path(DATA_FOLDER)) -> tuple[list[CertificateF
             continue
         ends = valid_until(first).astimezone(timezone.utc).timestamp()
         found.append(CertificateFile(str(path), is_authority(first), ends, path.stat().st_mtime, fingerprint(first)))
+    if not found:
+        raise K3sError(f"no certificate of k3s was found below {data}, so nothing can look after their ends")
     return found, problems
 
 

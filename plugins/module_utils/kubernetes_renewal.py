@@ -23,7 +23,11 @@ from ansible.module_utils.stale_readers import Readers
 
 
 class RenewalError(Exception):
-    """It could not be renewed; the text names what, why and the cure, and holds no secret."""
+    """It could not be renewed; the text names what, why and the cure, and holds no secret. `report`: what was done."""
+
+    def __init__(self, text: str, report: Report | None = None) -> None:
+        super().__init__(text)
+        self.report = report
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,17 @@ class Job:
 
 @dataclass
 class Report:
-    """What was (in a prediction: would be) done. `certificates` holds the reason for k3s' restart, by file."""
+    """What was (in a prediction: would be) done, and what failed.
+
+    `certificates` holds the reason for k3s' restart, by file.
+    """
 
     certificates: dict[str, str] = field(default_factory=dict)
     certificate_end: str = ""
     tokens: Renewal = field(default_factory=lambda: Renewal([], {}, []))
     restarted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -180,24 +188,36 @@ def restart_workers(job: Job, renewal: Renewal, *, apply: bool) -> list[str]:
     return restarted
 
 
+def _explained(job: Job, error: Exception) -> str:
+    """An error with its cure."""
+    text = str(error)
+    if isinstance(error, EngineUnavailableError):
+        return f"the workers could not be restarted: {text}"
+    if isinstance(error, ApiUnreachableError):
+        text = f"the Kubernetes API does not answer, so no token was renewed: {text}"
+    return f"{text}. {job.recover}" if isinstance(error, (ApiError, K3sError)) and "Cure:" not in text else text
+
+
 def perform(job: Job, *, apply: bool = True, force: bool = False) -> Report:
-    """Does the whole work, or says what would be done. Raises RenewalError."""
+    """Does the whole work, or says what would be done. Certificates that cannot be renewed keep no token from it.
+
+    Raises RenewalError with all that failed.
+    """
     report = Report()
     settings = Settings(job.namespace, job.server, job.directory, job.token_lifetime_seconds, force=force, apply=apply)
-    try:
-        renew_certificates(job, report, apply=apply, now=time.time())
+
+    def tokens() -> None:
         report.tokens = renew(
             settings, job.workers, admin_kubeconfig=job.admin_kubeconfig, timeout=job.api_timeout_seconds
         )
         report.warnings += report.tokens.warnings
         report.restarted = restart_workers(job, report.tokens, apply=apply)
-    except EngineUnavailableError as error:
-        raise RenewalError(f"the workers could not be restarted: {error}") from error
-    except (ApiError, K3sError) as error:
-        text = str(error)
-        if isinstance(error, ApiUnreachableError):
-            text = f"the Kubernetes API does not answer, so no token was renewed: {text}"
-        raise RenewalError(text if "Cure:" in text else f"{text}. {job.recover}") from error
-    except OSError as error:
-        raise RenewalError(str(error)) from error
+
+    for step in (lambda: renew_certificates(job, report, apply=apply, now=time.time()), tokens):
+        try:
+            step()
+        except (RenewalError, EngineUnavailableError, ApiError, K3sError, OSError) as error:
+            report.problems.append(_explained(job, error))
+    if report.problems:
+        raise RenewalError(" / ".join(report.problems), report)
     return report

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from ansible.module_utils import k3s_certificates, kubernetes_renewal
 from ansible.module_utils.atomic_files import Access
+from ansible.module_utils.backups.k3s_parts import layout
 from ansible.module_utils.certificate_tools import certificate_pem, make_ca, make_leaf, new_key
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
 from ansible.module_utils.k3s_common import K3sError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = ["k8s-worker", "pod-monitor"]
 HOUR = 3600.0
+READ_CERTIFICATES = k3s_certificates.read_certificates
 
 
 class Container:
@@ -304,6 +306,47 @@ def test_k3s_is_not_restarted_for_what_its_last_start_has_left(server: Server) -
         with pytest.raises(RenewalError, match="has not renewed"):
             kubernetes_renewal.perform(server.job, apply=apply)
     assert server.restarts == 0
+
+
+def test_certificates_that_are_left_keep_no_token_from_its_renewal(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.settled()
+    server.leaf("unused", 20, written=server.started - HOUR)
+    age_token(server, "pod-monitor", left=600)
+    with pytest.raises(state.MaintenanceError, match=r"has not renewed .*unused\.crt"):
+        renew_kubeconfig.run(dataclasses.asdict(server.job))
+    assert server.restarted() == ["pod-monitor"]
+    assert "pod-monitor: new token" in capsys.readouterr().out
+
+
+def test_all_that_failed_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> Any:
+        raise EngineUnavailableError("the Docker Engine does not answer")
+
+    monkeypatch.setattr(kubernetes_renewal, "connect", away)
+    server.leaf("unused", 20, written=server.started - HOUR)
+    with pytest.raises(RenewalError, match=r"has not renewed .* / the workers could not be restarted"):
+        kubernetes_renewal.perform(server.job)
+
+
+def test_a_k3s_without_certificates_is_a_problem(server: Server) -> None:
+    for path in server.tls.glob("*.crt"):
+        path.unlink()
+    with pytest.raises(RenewalError, match="no certificate of k3s was found below"):
+        kubernetes_renewal.perform(server.job)
+
+
+def test_certificates_are_those_of_the_data_folder_that_is_set(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "etc/rancher/k3s/config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"data-dir: {server.tls.parents[1]}\n")
+    monkeypatch.setattr(k3s_certificates, "layout", lambda: layout(tmp_path))
+    monkeypatch.setattr(k3s_certificates, "read_certificates", READ_CERTIFICATES)
+    found, _ = k3s_certificates.read_certificates()
+    assert str(server.tls / "client-admin.crt") in [one.path for one in found]
 
 
 def test_a_k3s_that_does_not_run_is_not_restarted(server: Server) -> None:

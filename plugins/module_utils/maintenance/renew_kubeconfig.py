@@ -20,6 +20,8 @@ def run(config: Mapping[str, Any]) -> int:
     try:
         report = perform(job)
     except RenewalError as error:
+        if error.report is not None:
+            print("\n".join(error.report.sentences()), flush=True)
         raise MaintenanceError(str(error)) from error
     print("\n".join(report.sentences()), flush=True)
     write_state("renew-kubeconfig", facts=report.facts())
