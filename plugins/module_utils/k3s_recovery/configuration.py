@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ansible.module_utils.atomic_files import Access, ensure_folder, write_file
@@ -22,9 +22,10 @@ LISTS = frozenset({"node-ip", "node-external-ip", "tls-san", "cluster-cidr", "se
 SINGLE = frozenset({
     "bind-address", "advertise-address", "flannel-iface", "flannel-backend", "data-dir", "node-name", "cluster-init",
     "server", "datastore-endpoint", "token", "token-file", "disable-network-policy", "https-listen-port", "config",
-    "write-kubeconfig", "vpn-auth",
+    "write-kubeconfig", "vpn-auth", "etcd-snapshot-dir",
 })  # fmt: skip
 SECRETS = frozenset({"token", "vpn-auth"})
+HIDDEN = SECRETS | {"datastore-endpoint"}  # no text that holds their value is kept
 ALIASES = {"i": "node-ip", "t": "token", "s": "server", "d": "data-dir", "c": "config", "o": "write-kubeconfig"}
 SWITCHES = frozenset({"cluster-init", "disable-network-policy"})
 ENVIRONMENT = {
@@ -43,8 +44,9 @@ class ConfigurationError(Exception):
 class Setting:
     """One value of one option, and where it stands. A list option has one of these for each value.
 
-    `value` is empty for secrets, and of datastore-endpoint only its kind is kept. `start` is the value's place in the
-    file, -1 where it cannot be told; `whole` is the text, at `whole_start`, that goes when the option is removed.
+    `value` is empty for secrets, and of datastore-endpoint only its kind is kept. `start` and `end` are the value's
+    characters in the file, also a secret's, without the quotes round it; -1 where they cannot be told. `whole` is the
+    text, at `whole_start`, that goes when the option is removed; empty where it holds a secret or more than the option.
     """
 
     key: str
@@ -55,6 +57,7 @@ class Setting:
     start: int
     whole_start: int = -1
     whole: str = ""
+    end: int = -1
 
     @property
     def place(self) -> str:
@@ -131,9 +134,10 @@ def _of_entry(entry: yaml_places.Entry, key: str, file: str, text: str) -> list[
     found = []
     for value in entry.values:
         for offset, part in _parts(key, value.text):
-            start = value.start + offset if value.start >= 0 and key not in SECRETS else -1
-            whole = text[entry.start : entry.end] if key not in SECRETS | {"datastore-endpoint"} else ""
-            found.append(Setting(key, _shown(key, part), file, value.line, "yaml", start, entry.start, whole))
+            start = value.start + offset if value.start >= 0 else -1
+            end = start + len(part) if start >= 0 else -1
+            whole = text[entry.start : entry.end] if key not in HIDDEN else ""
+            found.append(Setting(key, _shown(key, part), file, value.line, "yaml", start, entry.start, whole, end))
     return found
 
 
@@ -147,8 +151,9 @@ def _of_characters(key: str, characters: Sequence[Character], source: str, texts
             continue
         straight = all(one.file == first.file and one.offset == first.offset + n for n, one in enumerate(own))
         line = texts.get(first.file, "").count("\n", 0, first.offset) + 1
-        place = first.offset if straight and key not in SECRETS else -1
-        found.append(Setting(key, _shown(key, part), first.file, line, source, place))
+        start = first.offset if straight else -1
+        end = (own[-1].offset + own[-1].written if own else start) if straight else -1
+        found.append(Setting(key, _shown(key, part), first.file, line, source, start, end=end))
     return found
 
 
@@ -178,12 +183,12 @@ def _of_words(words: Sequence[Word], texts: dict[str, str], environment_files: s
         else:
             continue
         settings = _of_characters(key, characters, "unit", texts)
-        whole = texts.get(word.file, "")[word.start : last.end] if word.file == last.file and key not in SECRETS else ""
+        whole = texts.get(word.file, "")[word.start : last.end] if word.file == last.file and key not in HIDDEN else ""
         for one in settings:
             source = "environment" if one.file in environment_files else "unit"
             # what comes out of a variable cannot be removed from the command line without knowing the rest of it
             removable = whole if source == "unit" and one.file == word.file else ""
-            found.append(Setting(one.key, one.value, one.file, one.line, source, one.start, word.start, removable))
+            found.append(replace(one, source=source, whole_start=word.start, whole=removable))
     return found
 
 
@@ -273,8 +278,10 @@ def edits(configuration: Configuration, key: str, old: str, new: str) -> list[Ed
     """The edits that replace the value `old` of `key` by `new` in every file, also where another one wins over it.
 
     An empty `new` removes the option there; an empty `old` adds it to config.yaml. Places that cannot be edited safely
-    are left out; `unreachable` tells them.
+    are left out; `unreachable` tells them. None for a secret: what an edit holds is shown and kept.
     """
+    if key in HIDDEN:
+        return []
     if not old:
         offset, before = configuration.tail
         text = f"{before}{key}: {new}\n"

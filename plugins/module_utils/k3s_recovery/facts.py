@@ -132,6 +132,7 @@ class _Tokens:
 
     configured: str
     stored: str
+    written: list[str]  # all that are in the configuration, also where another one counts
 
     @property
     def matches(self) -> bool | None:
@@ -139,22 +140,22 @@ class _Tokens:
 
 
 def written_tokens(root: Path, configuration: Configuration) -> Iterable[str]:
-    """Tokens as they are written in the configuration's files; secrets, for comparing only."""
-    pattern = re.compile(
-        r"""(?m)^\s*["']?(?:token|K3S_TOKEN)["']?\s*[:=]\s*["']?([^"'\s#]+)|--token[= ]["']?([^"'\s]+)"""
-    )
-    for file in [*configuration.files, configuration.fragment, f"{configuration.fragment}.env"]:
-        for match in pattern.finditer(read_text(root / file.lstrip("/")) if file else ""):
-            yield match[1] or match[2]
+    """Tokens as they are written in the configuration, the one that counts first; secrets, for comparing only."""
+    counting = configuration.items("token")[::-1]
+    others = [one for one in configuration.settings if one.key == "token" and one not in counting]
+    for one in [*counting, *others]:
+        if 0 <= one.start < one.end:
+            yield read_text(root / one.file.lstrip("/"))[one.start : one.end]
 
 
 def _tokens(root: Path, configuration: Configuration, data: Path) -> _Tokens:
     stored = probes.secret_of(read_text(data / "server/token"))
-    given = next(iter(written_tokens(root, configuration)), "")
+    written = list(written_tokens(root, configuration))
+    given = (written or [""])[0]
     file = configuration.text("token-file")
     if not given and file:
         given = read_text(root / file.lstrip("/"))
-    return _Tokens(probes.secret_of(given), stored)
+    return _Tokens(probes.secret_of(given), stored, [probes.secret_of(one) for one in written])
 
 
 def _datastore(configuration: Configuration, data: Path, secret: str, *, whole: bool) -> Datastore:
@@ -180,7 +181,7 @@ def collect(*, journal_lines: int = 400, root: Path = Path("/"), settle_seconds:
     configuration = settings_with_places(root)
     data = root / configuration.text("data-dir", DATA_FOLDER).lstrip("/")
     tokens = _tokens(root, configuration, data)
-    secrets = [tokens.configured, tokens.stored, read_text(root / NODE_PASSWORD.lstrip("/")).strip()]
+    secrets = [tokens.configured, *tokens.written, tokens.stored, read_text(root / NODE_PASSWORD.lstrip("/")).strip()]
     hostname = os.uname().nodename
     binary_version, binary_problem = probes.version(str(root / BINARY.lstrip("/")))
     port = configuration.text("https-listen-port", "6443")

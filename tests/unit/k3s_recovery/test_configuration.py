@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 configuration = importlib.import_module("ansible.module_utils.k3s_recovery.configuration")
+facts = importlib.import_module("ansible.module_utils.k3s_recovery.facts")
 places = importlib.import_module("ansible.module_utils.k3s_recovery.yaml_places")
 words = importlib.import_module("ansible.module_utils.k3s_recovery.unit_words")
 
@@ -267,3 +268,45 @@ def test_a_value_in_several_lines_is_not_edited(tmp_path: Path) -> None:
     assert found.text("bind-address") == "10.0.0.1"
     assert configuration.edits(found, "bind-address", "10.0.0.1", "10.0.0.2") == []
     assert configuration.unreachable(found, "bind-address", "10.0.0.1") == [f"{CONFIG}:1"]
+
+
+TOKEN = "a-secret-that-is-long"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (CONFIG, f"debug: true\ntoken: {TOKEN}\n"),
+        (CONFIG, f"token: '{TOKEN}'  # ours\n"),
+        (CONFIG, f'token:\n  "{TOKEN}"\n'),
+        ("/etc/systemd/system/k3s.service", VENDOR_UNIT),
+        ("/etc/systemd/system/k3s.service", f"[Service]\nExecStart=/usr/local/bin/k3s server --token={TOKEN}\n"),
+        ("/etc/systemd/system/k3s.service", f'[Service]\nExecStart=/usr/local/bin/k3s server -t "{TOKEN}"\n'),
+        ("/etc/systemd/system/k3s.service", f'[Service]\nEnvironment="K3S_TOKEN={TOKEN}"\nExecStart=/k3s server\n'),
+        ("/etc/systemd/system/k3s.service.env", f"K3S_TOKEN='{TOKEN}'\n"),
+    ],
+)
+@pytest.mark.usefixtures("reader")
+def test_the_place_of_a_token_is_known_and_its_text_is_not_kept(tmp_path: Path, file: str, text: str) -> None:
+    found = server(tmp_path, {"/etc/systemd/system/k3s.service": VENDOR_UNIT.partition("'--token'")[0], file: text})
+    (one,) = found.items("token")
+    assert (one.file, one.value, one.whole) == (file, "", "")
+    assert text[one.start : one.end] == TOKEN
+    assert TOKEN not in repr(found)
+    assert list(facts.written_tokens(tmp_path, found)) == [TOKEN]
+    assert configuration.edits(found, "token", "", TOKEN) == []
+
+
+def test_the_token_that_counts_is_the_first(tmp_path: Path) -> None:
+    found = server(tmp_path, {CONFIG: "token: first-in-order\n", DROP_IN: "token: wins-over-it\n"})
+    assert list(facts.written_tokens(tmp_path, found)) == ["wins-over-it", "first-in-order"]
+
+
+def test_an_endpoint_on_the_command_line_shows_no_password(tmp_path: Path) -> None:
+    unit = "[Service]\nExecStart=/k3s server --datastore-endpoint=mysql://k3s:pass@tcp(10.0.0.2:3306)/k3s\n"
+    found = server(tmp_path, {"/etc/systemd/system/k3s.service": unit})
+    assert (found.text("datastore-endpoint"), "pass" in repr(found)) == ("mysql", False)
+
+
+def test_where_snapshots_are(tmp_path: Path) -> None:
+    assert server(tmp_path, {CONFIG: "etcd-snapshot-dir: /srv/s\n"}).text("etcd-snapshot-dir") == "/srv/s"
