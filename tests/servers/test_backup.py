@@ -108,7 +108,7 @@ def test_the_unit_backs_up_encrypts_and_copies(host: Any, other: Any, configured
         assert other.file(f"{COPIES}/{newest}.json").exists
     assert host.file(server.BACKUPS).mode == 0o700
     last = server.history(host)[-1]
-    assert (last["action"], last["result"], last["by"]) == ("backup", "ok", "timer")
+    assert (last["action"], last["result"], last["by"]) == ("backup", "ok", "systemd")
     state = json.loads(host.file("/var/lib/integr8scode/maintenance/backup.json").content_string)
     assert state["result"] == "ok"
     assert set(state["facts"]["last_success"]) == {"k3s", "application", "copy"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -22,6 +23,7 @@ from ansible.plugins.lookup import maintenance_program
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = "maintenance/cli.py"
+LOCKS = cli.LOCKS
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +160,11 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(state, "FOLDER_ACCESS", Access(os.geteuid(), os.getegid(), 0o700))
     monkeypatch.setattr(state, "FILE_ACCESS", Access(os.geteuid(), os.getegid(), 0o600))
     (tmp_path / "etc/backup.json").write_text('{"keep": 7}')
-    found = SimpleNamespace(answer=0, seen=[], etc=tmp_path / "etc")
+    found = SimpleNamespace(answer=0, do=lambda: None, seen=[], etc=tmp_path / "etc")
 
     def job(config: Mapping[str, Any]) -> int:
         found.seen.append(dict(config))
+        found.do()
         if isinstance(found.answer, Exception):
             raise found.answer
         return int(found.answer)
@@ -206,6 +209,50 @@ def test_an_exit_code_of_the_job_counts(server: SimpleNamespace) -> None:
     server.answer = 3
     assert cli.main(["backup"]) == 3
     assert state.read_state("backup")["result"] == "failed"
+
+
+def test_a_second_run_waits_for_the_first_and_says_who_it_is(server: SimpleNamespace) -> None:
+    with (
+        cli.alone("backup"),
+        pytest.raises(state.MaintenanceError, match=rf"process {os.getpid()}, since 20.* has not ended within 0 s"),
+        cli.alone("backup", wait=0),
+    ):
+        pass
+    with cli.alone("backup", wait=0), cli.alone("renew-kubeconfig", wait=0):
+        pass
+
+
+def test_the_lock_is_in_a_folder_of_root_and_no_link_is_followed(
+    server: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # not below a folder where others may make files
+    assert LOCKS.parent == Path("/run")
+    monkeypatch.setattr(cli, "LOCKS", tmp_path / "run")
+    cli.main(["backup"])
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o700
+    lock = tmp_path / "run/backup.lock"
+    assert lock.stat().st_mode & 0o777 == 0o600
+    target = tmp_path / "target"
+    target.write_text("whole")
+    lock.unlink()
+    lock.symlink_to(target)
+    assert cli.main(["backup"]) == 1
+    assert target.read_text() == "whole"
+    assert "symbolic links" in capsys.readouterr().err
+
+
+def test_a_run_that_systemd_ends_is_written_down_as_a_failure(server: SimpleNamespace) -> None:
+    state.write_state("backup", result="ok", last_success="yesterday")
+    server.do = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit):
+            cli.main(["backup"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    found = state.read_state("backup")
+    assert (found["result"], found["last_success"]) == ("failed", "yesterday")
+    assert "it was stopped before its end" in found["message"]
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]"])

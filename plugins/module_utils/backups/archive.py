@@ -1,7 +1,8 @@
 """A backup's file: a tar of named members with their owners and permissions, gzip, age when recipients are given.
 
-What is to be encrypted is never on the disk as plain text: it goes through age, and through a reader that compares
-it with what was put in.
+The archive of what is to be encrypted is never on the disk as plain text: it goes through age, and through a reader
+that compares it with what was put in. The copies of databases that go into it are, while it is made, in a folder of
+root's own whose name begins with a dot.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def _walk(member: Member) -> Iterator[tuple[str, Path, bool]]:
 
 def _add(tar: tarfile.TarFile, name: str, path: Path) -> str:
     """Add one entry; gives the checksum of a regular file's content."""
+    # two names of one file are two files here
+    tar.inodes.clear()  # type: ignore[attr-defined]  # typeshed lacks it
     info = tar.gettarinfo(str(path), arcname=name)
     if info is None or not (info.isreg() or info.isdir() or info.issym()):
         # sockets and the like hold nothing
@@ -83,8 +86,6 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> str:
     if not info.isreg():
         tar.addfile(info)
         return ""
-    # two names of one file are two files here
-    info.type = tarfile.REGTYPE
     with path.open("rb") as source:
         info.size = os.fstat(source.fileno()).st_size
         hashed = _Hashed(source, path)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,6 +122,20 @@ def writing(directory: Path, kind: str, *, wait: float = 600) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def remove_leftovers(directory: Path, kind: str) -> None:
+    """Remove what killed runs left of backups of a kind: half-written ones, and copies that were to go into them.
+
+    :raises BackupError: one of that kind is being written for too long.
+    :raises OSError: they cannot be removed.
+    """
+    with writing(directory, kind):
+        for path in directory.glob(f".{kind}-*"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def require_room(directory: Path, needed: int, left: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from ansible.module_utils.backups import application, k3s
 from ansible.module_utils.backups.archive import BackupError
 from ansible.module_utils.backups.offsite import OffsiteError, Target, copy
-from ansible.module_utils.backups.store import Backup, backups, prune
+from ansible.module_utils.backups.store import OTHERS_KEPT, ROUTINE, Backup, backups, prune, remove_leftovers
 from ansible.module_utils.history import append_history
 from ansible.module_utils.maintenance.state import MaintenanceError, now, read_state, write_state
 
@@ -31,6 +31,7 @@ class Job:
     recipients: Sequence[str]
     local_volumes: bool
     copy_to: str
+    copy_unencrypted: bool
     copy_port: int
     copy_key: str
     copy_known_hosts: str
@@ -40,7 +41,7 @@ class Job:
         """Back up k3s. Raises BackupError."""
         return k3s.create(
             Path(self.directory),
-            reason="backup",
+            reason=ROUTINE,
             recipients=self.recipients,
             local_volumes=self.local_volumes,
             required_free=self.min_free_mb * MEGABYTE,
@@ -52,16 +53,26 @@ class Job:
             Path(self.directory),
             base=Path(self.base),
             project=self.project,
-            reason="backup",
+            reason=ROUTINE,
             recipients=self.recipients,
             required_free=self.min_free_mb * MEGABYTE,
             timeout=self.timeout,
         )
 
+    def plain(self) -> list[Backup]:
+        """Backups that stay here, since they would bring every secret of the server to another machine in the clear."""
+        return [] if self.copy_unencrypted else [one for one in self._all() if not one.encrypted]
+
+    def _all(self) -> list[Backup]:
+        return [one for kind in KINDS for one in backups(Path(self.directory), kind)]
+
     def copies(self) -> list[str]:
-        """Copy each backup that the other machine lacks; names of what was copied. Raises OffsiteError."""
+        """Copy each backup that the other machine lacks; names of what was copied. Raises OffsiteError.
+
+        Whoever made it and whatever the settings were then: only encrypted ones, unless the others are allowed.
+        """
         target = Target(self.copy_to, self.copy_port, Path(self.copy_key), Path(self.copy_known_hosts))
-        kept = [one for kind in KINDS for one in backups(Path(self.directory), kind)]
+        kept = [one for one in self._all() if one.encrypted or self.copy_unencrypted]
         # the manifest last: what has one there is whole
         files = [path for one in kept for path in (one.path, Path(f"{one.path}.json"))]
         return copy(files, target, timeout=self.timeout)
@@ -86,6 +97,7 @@ def perform(job: Job) -> Report:
     report = Report()
     for kind, create in KINDS.items():
         try:
+            remove_leftovers(Path(job.directory), kind)
             made = create(job)
         except (BackupError, OSError) as error:
             report.problems.append(f"{kind}: {error}")
@@ -115,11 +127,20 @@ def sentences(report: Report, job: Job) -> list[str]:
         size = one.path.stat().st_size / MEGABYTE
         kept = "encrypted" if one.encrypted else "not encrypted"
         lines.append(f"{one.kind} is backed up: {one.path} ({size:.1f} MB, {kept}, checked by reading it again).")
-    lines += [f"{path} is removed: {job.keep} of a kind are kept." for path in report.removed]
+    lines += [
+        f"{path} is removed: {job.keep} of a kind are kept, and {OTHERS_KEPT} that are unverified or were made before "
+        "something else."
+        for path in report.removed
+    ]
     if report.copied:
         lines.append(f"{len(report.copied)} files were copied to {job.copy_to}.")
     elif job.copy_to and "copy" in report.succeeded:
         lines.append(f"{job.copy_to} has every backup already.")
+    if job.copy_to and (plain := job.plain()):
+        lines.append(
+            f"Not copied, since they are not encrypted: {', '.join(one.path.name for one in plain)}. "
+            "backup_copy_unencrypted would allow it."
+        )
     return lines
 
 
@@ -138,8 +159,8 @@ def remember(job: Job, report: Report, seconds: float) -> None:
         "result": "failed" if report.problems else "ok",
         "backups": [one.path.name for one in report.made],
         "copied": len(report.copied),
-        # systemd numbers what it starts
-        "by": "timer" if "INVOCATION_ID" in os.environ else os.environ.get("SUDO_USER", "root"),
+        # systemd numbers what it starts, for its timer or for a person
+        "by": "systemd" if "INVOCATION_ID" in os.environ else os.environ.get("SUDO_USER", "root"),
         "seconds": round(seconds, 1),
     }
     if report.problems:

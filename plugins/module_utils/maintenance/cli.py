@@ -12,6 +12,8 @@ import contextlib
 import fcntl
 import importlib
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +23,10 @@ from typing import Any
 from ansible.module_utils.maintenance.state import MaintenanceError, now, read_state, write_state
 
 CONFIGURATION = Path("/etc/integr8scode/maintenance.d")
-LOCKS = Path("/run/lock")
+# root's alone, unlike /run/lock: nobody else can hold or forge a lock
+LOCKS = Path("/run/integr8scode")
+# seconds that a run waits for another one of the same subcommand
+LOCK_SECONDS = 600.0
 # what a person types -> the module that does it
 SUBCOMMANDS = {
     "backup": "backup",
@@ -44,11 +49,40 @@ def configuration(subcommand: str) -> Mapping[str, Any]:
 
 
 @contextlib.contextmanager
-def alone(subcommand: str) -> Iterator[None]:
-    """Keeps a second run of the same subcommand waiting until this one has ended."""
-    with (LOCKS / f"integr8scode-{subcommand}.lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def alone(subcommand: str, *, wait: float = LOCK_SECONDS) -> Iterator[None]:
+    """Keeps a second run of the same subcommand waiting until this one has ended.
+
+    :param wait: seconds after which the second one gives up.
+    :raises MaintenanceError: the other one took longer; who it is.
+    :raises OSError: the lock cannot be opened.
+    """
+    LOCKS.mkdir(mode=0o700, exist_ok=True)
+    path = LOCKS / f"{subcommand}.lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(lock, 100, 0).decode(errors="replace") or "just begun"
+                    raise MaintenanceError(
+                        f"another run of it ({holder}) has not ended within {wait:.0f} s. Cure: wait for its end, and "
+                        "run it again"
+                    ) from None
+                time.sleep(0.2)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()}, since {now()}".encode(), 0)
         yield
+    finally:
+        os.close(lock)
+
+
+def _stop(_signal: int, _frame: object) -> None:
+    """A SIGTERM ends it like an error does: what was begun is cleaned up, and how it ended is written down."""
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 def perform(subcommand: str) -> int:
@@ -62,6 +96,10 @@ def perform(subcommand: str) -> int:
     except (MaintenanceError, OSError) as error:
         message = str(error)
         print(f"{subcommand} failed: {message}", file=sys.stderr)
+    except SystemExit:
+        message = "it was stopped before its end, by systemd at its time limit or by a person"
+        print(f"{subcommand} failed: {message}", file=sys.stderr)
+        raise
     finally:
         ended = now()
         write_state(
@@ -82,4 +120,6 @@ def main(arguments: Sequence[str]) -> int:
         prog="integr8scode-maintenance", description="What this server does by itself, on a timer."
     )
     parser.add_argument("subcommand", choices=sorted(SUBCOMMANDS), help="what to do")
-    return perform(parser.parse_args(arguments).subcommand)
+    subcommand = parser.parse_args(arguments).subcommand
+    signal.signal(signal.SIGTERM, _stop)
+    return perform(subcommand)

@@ -74,6 +74,12 @@ def test_what_went_in_comes_out_without_sockets(directory: Path, source: Path, t
     assert not (tmp_path / "out/etc/x/pipe").exists()
 
 
+def test_each_name_of_a_file_comes_out(directory: Path, source: Path, tmp_path: Path) -> None:
+    os.link(source / "token", source / "other")
+    archive.extract(made(directory, source), tmp_path / "out", ["etc/x"])
+    assert [(tmp_path / "out/etc/x" / name).read_text() for name in ("token", "other")] == ["the token"] * 2
+
+
 def test_only_what_is_asked_for_comes_out(directory: Path, source: Path, tmp_path: Path) -> None:
     archive.extract(made(directory, source), tmp_path / "out", ["etc/x/tls", "etc/x/tok"])
     assert sorted(content(tmp_path / "out/etc/x")) == ["tls", "tls/ca.key"]

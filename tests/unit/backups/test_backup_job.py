@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.backups import application, archive, k3s
 from ansible.module_utils.backups.store import Backup, BackupError
 from ansible.module_utils.maintenance import backup as job
@@ -26,6 +28,7 @@ def config(tmp_path: Path) -> dict[str, Any]:
         "recipients": [],
         "local_volumes": False,
         "copy_to": "",
+        "copy_unencrypted": True,
         "copy_port": 22,
         "copy_key": "/etc/key",
         "copy_known_hosts": "/etc/known",
@@ -78,13 +81,13 @@ def test_both_are_made_and_remembered(config: dict[str, Any], capsys: pytest.Cap
     assert [(one["action"], one["result"], len(one["backups"])) for one in history(config)] == [("backup", "ok", 2)]
 
 
-def test_the_timer_is_told_apart(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_is_told_apart(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("INVOCATION_ID", raising=False)
     monkeypatch.setenv("SUDO_USER", "ops")
     job.run(config)
     monkeypatch.setenv("INVOCATION_ID", "abc")
     job.run(config)
-    assert [entry["by"] for entry in history(config)] == ["ops", "timer"]
+    assert [entry["by"] for entry in history(config)] == ["ops", "systemd"]
 
 
 @pytest.mark.parametrize(("broken", "other"), [(k3s, "application"), (application, "k3s")])
@@ -114,7 +117,7 @@ def test_old_ones_go(config: dict[str, Any], capsys: pytest.CaptureFixture[str])
         job.run(config)
     assert len(list(Path(config["directory"]).glob("k3s-*.gz"))) == 2
     assert len(list(Path(config["directory"]).glob("*.json"))) == 4
-    assert "is removed: 2 of a kind are kept" in capsys.readouterr().out
+    assert "is removed: 2 of a kind are kept, and 3 that" in capsys.readouterr().out
 
 
 def test_a_backup_that_could_not_be_verified_is_no_success(
@@ -158,6 +161,44 @@ def test_copies_take_each_backup_before_its_manifest(
     assert names[1] == f"{names[0]}.json"
     assert "4 files were copied to user@host:/srv." in capsys.readouterr().out
     assert "copy" in read_state("backup")["facts"]["last_success"]
+
+
+def test_what_is_not_encrypted_stays_unless_it_may_go(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the settings are today: older backups, and those that a recovery made, may be plain."""
+    job.run(config)
+    folder = Path(config["directory"])
+    plain = next(folder.glob("k3s-*.gz"))
+    manifest = json.loads(Path(f"{plain}.json").read_text())
+    sealed = plain.with_name("k3s-host-20260102T000000Z.tar.gz.age")
+    sealed.write_bytes(plain.read_bytes())
+    Path(f"{sealed}.json").write_text(json.dumps({**manifest, "encrypted": True}))
+    asked: list[Path] = []
+    monkeypatch.setattr(job, "copy", lambda files, *_, **__: asked.extend(files) or [])
+
+    job.run({**config, "copy_to": "user@host:/srv", "copy_unencrypted": False})
+
+    assert asked == [sealed, Path(f"{sealed}.json")]
+    said = capsys.readouterr().out
+    assert "Not copied, since they are not encrypted: " in said
+    assert plain.name in said
+    job.run({**config, "copy_to": "user@host:/srv"})
+    assert any(path.name.endswith(".tar.gz") for path in asked)
+
+
+def test_what_a_killed_run_left_goes_before_room_is_looked_for(config: dict[str, Any]) -> None:
+    left = Path(config["directory"]) / ".application-host-20260101T000000Z.tar.gz.partial"
+    left.parent.mkdir()
+    left.write_text("x")
+    job.run(config)
+    assert not left.exists()
+
+
+def test_the_role_s_settings_are_those_of_the_job() -> None:
+    root = Path(__file__).resolve().parents[3]
+    internal = yaml.safe_load((root / "roles/backup/vars/main.yml").read_text())
+    assert set(internal["__backup_job"]) == {one.name for one in dataclasses.fields(job.Job)}
 
 
 def test_a_failure_before_this_run_is_told(config: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,6 +127,18 @@ def test_what_is_being_written_is_none_and_stays(directory: Path) -> None:
     assert partial.exists()
 
 
+def test_what_killed_runs_left_goes(directory: Path) -> None:
+    backup = made(directory)
+    (directory / ".k3s-host-20261124T000000Z.tar.gz.partial").write_text("x")
+    (directory / ".k3s-work").mkdir()
+    (directory / ".k3s-work/state.db").write_text("x")
+    other = directory / ".application-host-20261124T000000Z.tar.gz.partial"
+    other.write_text("x")
+    store.remove_leftovers(directory, "k3s")
+    left = {path.name for path in directory.iterdir()}
+    assert left == {".k3s.lock", other.name, backup.path.name, sidecar(backup.path).name}
+
+
 def test_one_backup_of_a_kind_at_a_time(directory: Path) -> None:
     with store.writing(directory, "k3s"):
         with store.writing(directory, "application"):
