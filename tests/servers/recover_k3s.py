@@ -29,7 +29,7 @@ def on_rows(rows: Iterable[Row]) -> pytest.MarkDecorator:
 
 
 def kubeconfig_works(server: K3sServer) -> bool:
-    """Whether a worker's kubeconfig, which names no address, is accepted where containers knock: at docker0's address."""
+    """Whether a worker's kubeconfig, which names no address, is accepted at docker0's, where containers knock."""
     answer = server.host.run(
         "k3s kubectl --kubeconfig=/opt/integr8scode/kubeconfig/pod-monitor.yaml "
         "--server=https://172.17.0.1:6443 "
