@@ -11,7 +11,8 @@ description:
   - O(state=placed) gives a fresh server certificates with their authority, the release and the history. It does nothing
     where a release is there already.
   - O(state=restored) replaces the data in the running MongoDB and merges the history. All services but MongoDB, Kafka,
-    frontend and edge are stopped meanwhile. When that fails, the data of O(safety) are put back.
+    frontend and edge are stopped meanwhile. Before the first collection is dropped, a backup of what is there is made
+    (its reason is C(before a restore)); when the restore fails, that is put back.
   - The vault's secrets count, not those of the backup. MongoDB's own users are left alone.
 options:
   path:
@@ -47,12 +48,29 @@ options:
     description: Likewise.
     type: str
     default: ""
-  safety:
-    description: A backup of what is there now, for O(state=restored).
-    type: path
+  user_password:
+    description: The vault's of the account user, to be told where another one will be valid; for O(state=checked).
+    type: str
     default: ""
+  admin_password:
+    description: Likewise of the account admin.
+    type: str
+    default: ""
+  directory:
+    description: Where backups lie, and that of what is there now will; for O(state=restored).
+    type: path
+    default: /var/backups/integr8scode
+  recipients:
+    description: Public keys of age for which that is encrypted; none leaves it readable by root.
+    type: list
+    elements: str
+    default: []
+  min_free_mb:
+    description: Free space that must be left in O(directory); with less, nothing is changed.
+    type: int
+    default: 500
   timeout:
-    description: Seconds that MongoDB's restore may take.
+    description: Seconds that a dump or a restore of MongoDB may take.
     type: int
     default: 3600
 attributes:
@@ -71,7 +89,6 @@ EXAMPLES = r"""
   application_restore:
     path: /var/backups/integr8scode/application-web1-20261124T001500Z.tar.gz
     state: restored
-    safety: /var/backups/integr8scode/application-web1-20261124T091500Z.tar.gz
 """
 
 RETURN = r"""
@@ -99,6 +116,10 @@ left:
   description: Collections that the backup does not know and that stay.
   type: list
   returned: when O(state=restored)
+before:
+  description: The backup of what was there before.
+  type: str
+  returned: when O(state=restored)
 seconds_down:
   description: How long the application was away.
   type: float
@@ -108,7 +129,7 @@ seconds_down:
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.backups.application import check, place, restore
+from ansible.module_utils.backups.application_restore import check, place, restore
 from ansible.module_utils.backups.store import Backup, BackupError, load
 from ansible.module_utils.basic import AnsibleModule
 
@@ -121,6 +142,7 @@ def checked(backup: Backup, wanted: dict[str, Any]) -> dict[str, Any]:
         mongodb_version=wanted["mongodb_version"],
         identity=wanted["identity"],
         login={name: value for name, value in login.items() if value},
+        passwords={name: value for name in ("user", "admin") if (value := wanted[f"{name}_password"])},
     )
     about = {
         "host": backup.manifest["host"],
@@ -143,16 +165,24 @@ def placed(backup: Backup, wanted: dict[str, Any], *, dry: bool) -> dict[str, An
 def restored(backup: Backup, wanted: dict[str, Any], *, dry: bool) -> dict[str, Any]:
     """The module's answer for state restored. Raises BackupError."""
     if dry:
-        return {"changed": True, "documents": {}, "left": [], "seconds_down": 0.0}
+        return {"changed": True, "documents": {}, "left": [], "seconds_down": 0.0, "before": ""}
     done = restore(
         backup,
+        directory=Path(wanted["directory"]),
         base=Path(wanted["base"]),
         project=wanted["project"],
-        safety=load(Path(wanted["safety"])) if wanted["safety"] else None,
+        recipients=wanted["recipients"],
+        required_free=wanted["min_free_mb"] * 1024 * 1024,
         identity=wanted["identity"],
         timeout=wanted["timeout"],
     )
-    return {"changed": True, "documents": done.documents, "left": done.left, "seconds_down": done.seconds_down}
+    return {
+        "changed": True,
+        "documents": done.documents,
+        "left": done.left,
+        "seconds_down": done.seconds_down,
+        "before": str(done.before.path),
+    }
 
 
 def main() -> None:
@@ -167,7 +197,11 @@ def main() -> None:
             "mongodb_version": {"type": "str", "default": ""},
             "mongo_root_username": {"type": "str", "default": ""},
             "mongo_root_password": {"type": "str", "default": "", "no_log": True},
-            "safety": {"type": "path", "default": ""},
+            "user_password": {"type": "str", "default": "", "no_log": True},
+            "admin_password": {"type": "str", "default": "", "no_log": True},
+            "directory": {"type": "path", "default": "/var/backups/integr8scode"},
+            "recipients": {"type": "list", "elements": "str", "default": []},
+            "min_free_mb": {"type": "int", "default": 500},
             "timeout": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,

@@ -8,6 +8,8 @@ module: backup_files
 short_description: Say which backups files on the server are
 description:
   - Reads the manifest of each file, compares its checksum, and gives at most one backup of each kind.
+  - Without files these are the newest good ones that the timer or playbooks/backup.yml made; not those that were made
+    before a restore or a recovery, which hold what was to be replaced.
   - Changes nothing.
 options:
   paths:
@@ -35,7 +37,8 @@ EXAMPLES = r"""
 RETURN = r"""
 backups:
   description: By kind (C(k3s), C(application)), each with C(path), C(host), C(created), C(encrypted), C(verified),
-    C(versions), C(nodes), and a C(sentence).
+    C(versions), C(left_node) and a C(sentence). C(left_node) is the node that the cluster of k3s' backup knows of
+    another server than this one, with the configuration that k3s has here by now.
   type: dict
   returned: always
 """
@@ -43,10 +46,12 @@ backups:
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.backups.k3s_restore import left_node
 from ansible.module_utils.backups.store import Backup, BackupError, last_good, load
 from ansible.module_utils.basic import AnsibleModule
 
 KINDS = ("k3s", "application")
+ROUTINE = "backup"
 
 
 def choose(paths: list[str], directory: Path) -> dict[str, Backup]:
@@ -55,13 +60,18 @@ def choose(paths: list[str], directory: Path) -> dict[str, Backup]:
     :raises BackupError: one is damaged, none is there, or two are of one kind.
     """
     if not paths:
-        newest = {kind: last_good(directory, kind) for kind in KINDS}
+        newest = {kind: last_good(directory, kind, reason=ROUTINE) for kind in KINDS}
         found = {kind: backup for kind, backup in newest.items() if backup is not None}
         if not found:
-            raise BackupError(f"{directory} holds no good backup. Cure: name the file, -e restore_from=…")
+            raise BackupError(
+                f"{directory} holds no good backup that the timer or playbooks/backup.yml made. Cure: name the file, "
+                "-e restore_from=…"
+            )
         return found
     found = {}
     for path in paths:
+        if not Path(path).is_file():
+            raise BackupError(f"{path} is a file neither on the controller nor on this server")
         backup = load(Path(path))
         if backup.kind not in KINDS:
             raise BackupError(f"{path} is a backup of {backup.kind}, which nothing here restores")
@@ -81,10 +91,11 @@ def describe(backup: Backup) -> dict[str, Any]:
         "verified": backup.verified,
         "versions": backup.manifest.get("versions", {}),
         "sentence": (
-            f"{backup.path}: {backup.kind} of {backup.manifest.get('host', '')} as it was at {backup.created}. "
+            f"{backup.path}: {backup.kind} of {backup.manifest.get('host', '')} as it was at {backup.created} "
+            f"(made as: {backup.reason}). "
             "What this server has of it now is replaced, after a backup of that."
         ),
-        "nodes": backup.manifest.get("inventory", {}).get("nodes", []),
+        "left_node": left_node(backup) if backup.kind == "k3s" else "",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,24 @@ class Layout:
             if part in wanted:
                 found[part] = [path for path in self._paths(part) if self._is_there(path)]
         return found
+
+    def owns(self, part: str, path: str) -> bool:
+        """Whether a part may have this path here, be it there or not."""
+        folder, name = os.path.split(path)
+        if os.path.normpath(path) != path:
+            return False
+        if part == "database":
+            return path.startswith(self.server("db/"))
+        if part == "config" and folder == f"{self.data}/agent/etc/containerd":
+            return name.endswith(".tmpl")
+        # a fresh server has no configuration yet that would name the token's file
+        if part in {"config", "token"} and folder == CONFIG_FOLDER:
+            return True
+        if part == "config":
+            return path in {self.config, f"{self.config}.d"}
+        if part == "local_volumes":
+            return folder == f"{self.data}/storage"
+        return path in self._paths(part)
 
     def _is_there(self, path: str) -> bool:
         real = self.path(path)

@@ -124,7 +124,16 @@ def _staged(backup: Backup, parts: frozenset[str], identity: str, root: Path) ->
     here = layout(root)
     if parts & {"config", "unit"} and before:
         here = Layout(root=root, **before)
-    wanted = {path: _translated(path, before, here) for part in PARTS if part in parts for path in told.get(part, [])}
+    wanted: dict[str, str] = {}
+    for part in (one for one in PARTS if one in parts):
+        for path in told.get(part, []):
+            wanted[path] = _translated(path, before, here)
+            # the manifest is as trustworthy as whoever kept it
+            if not here.owns(part, wanted[path]):
+                raise BackupError(
+                    f"{backup.path} would put {wanted[path]} in its place as its {part}, which has no such path here. "
+                    f"{UNTOUCHED} Cure: take a backup that this project has made, from a store that you trust"
+                )
     data = here.path(here.data)
     created = [one for one in (data / "server", *(data / "server").parents) if not one.exists()]
     sizes = _told(backup, "bytes")
@@ -381,6 +390,22 @@ def _exchange(staged: Staged, backup: Backup) -> list[str]:
     return said + _about_names(staged, backup)
 
 
+def _its_node(backup: Backup) -> str:
+    """The node under which the server of the backup was known; k3s registers names in lower case."""
+    return str(_told(backup, "layout").get("node_name") or backup.manifest.get("host", "")).lower()
+
+
+def left_node(backup: Backup, *, root: Path = Path("/")) -> str:
+    """The node that a cluster restored here still knows of the other server that the backup is of; "" if none.
+
+    Agents' nodes are others: they will come back.
+    """
+    old = _its_node(backup)
+    here = layout(root).node_name or platform.node()
+    nodes = _told(backup, "inventory").get("nodes", [])
+    return "" if backup.manifest.get("host") == platform.node() or old == here.lower() or old not in nodes else old
+
+
 def _about_names(staged: Staged, backup: Backup) -> list[str]:
     nodes = [str(one) for one in _told(backup, "inventory").get("nodes", [])]
     name = staged.here.node_name or platform.node().lower()
@@ -388,6 +413,6 @@ def _about_names(staged: Staged, backup: Backup) -> list[str]:
         return []
     sentence = (
         f"The cluster knows the node {', '.join(nodes)}, and this server will join as {name}: set node-name in "
-        f"config.yaml to the old name, or delete the old node afterwards (kubectl delete node {nodes[0]})."
+        f"config.yaml to the old name, or delete the old node afterwards (kubectl delete node {_its_node(backup)})."
     )
     return [sentence]

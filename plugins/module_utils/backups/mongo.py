@@ -300,7 +300,11 @@ def _count(stream: _Stream, documents: dict[str, int]) -> set[str]:
 
 
 def _namespace(about: Mapping[str, Any]) -> str:
-    return f"{about.get('db', '')}.{about.get('collection', '')}"
+    """:raises MongoError: its database has a name that mongorestore would take for a pattern, or for more than one."""
+    name = str(about.get("db", ""))
+    if not name or set(name) & set("*./\\"):
+        raise MongoError(f"the archive names a database {name!r}, which cannot be restored safely")
+    return f"{name}.{about.get('collection', '')}"
 
 
 def fields(document: bytes) -> dict[str, Any]:

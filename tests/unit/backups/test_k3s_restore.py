@@ -262,6 +262,33 @@ def test_of_the_application(server: Server, backup: Backup) -> None:
     refused(server, manifest(backup, kind="application"), "not of k3s")
 
 
+@pytest.mark.parametrize(
+    ("part", "path"),
+    [
+        ("token", "/etc/cron.d/own"),
+        ("token", "/etc/rancher/k3s/../../cron.d/own"),
+        ("certificates", "/root/.ssh/authorized_keys"),
+        ("node_password", "/etc/shadow"),
+        ("database", f"{DATA}/server/tls/server-ca.crt"),
+        ("manifests", f"{DATA}/server/tls"),
+        ("local_volumes", f"{DATA}/agent"),
+        ("config", "/etc/passwd"),
+        ("unit", "/etc/systemd/system/own.service"),
+    ],
+)
+def test_a_forged_manifest_that_names_another_path(server: Server, backup: Backup, part: str, path: str) -> None:
+    parts = {**backup.manifest["parts"], part: [path]}
+    refused(server, manifest(backup, parts=parts), f"would put .* in its place as its {part}")
+    refused(server, manifest(backup, parts=parts), "would put", parts=[part])
+
+
+def test_a_forged_layout_makes_no_path_k3s_own(server: Server, backup: Backup) -> None:
+    layout = {**backup.manifest["layout"], "data": "/srv", "token_file": "/etc/cron.d/own", "config": "/etc/passwd"}
+    parts = {**backup.manifest["parts"], "token": ["/etc/cron.d/own"]}
+    server.path("/etc/rancher/k3s/config.yaml").unlink()
+    refused(server, manifest(backup, parts=parts, layout=layout), "would put /etc/cron.d/own", parts=["token"])
+
+
 def test_a_part_that_does_not_exist(server: Server, backup: Backup) -> None:
     refused(server, backup, "there is no part databse", parts=["databse"])
 
@@ -371,6 +398,42 @@ def test_what_a_restore_takes_back_is_told(server: Server, backup: Backup) -> No
     assert (lost["known"], lost["revisions"], lost["namespaces"]) == (True, 2, ["after"])
     server.database.write_bytes(b"rubbish")
     assert not k3s.losses(backup, root=server.root)["known"]
+
+
+# whose node is left
+
+
+@pytest.mark.parametrize(
+    ("of", "named", "nodes", "here", "left"),
+    [
+        # the same server, with its agents
+        ("App1", "", ["app1", "agent1"], "App1", ""),
+        ("app1", "old-name", ["old-name"], "app1", ""),
+        # another one's place is taken
+        ("App1", "", ["agent1", "app1"], "app2", "app1"),
+        ("app1", "old-name", ["agent1", "old-name"], "app2", "old-name"),
+        # it goes on under the old name: `server1` is what the configuration says here
+        ("app1", "server1", ["agent1", "server1"], "app2", ""),
+        # it is known no more
+        ("app1", "", ["agent1"], "app2", ""),
+    ],
+)
+def test_only_the_node_of_a_server_that_is_replaced_is_left(
+    server: Server,
+    backup: Backup,
+    monkeypatch: pytest.MonkeyPatch,
+    of: str,
+    named: str,
+    nodes: list[str],
+    here: str,
+    left: str,
+) -> None:
+    monkeypatch.setattr(platform, "node", lambda: here)
+    if named == "server1":
+        server.path("/etc/rancher/k3s/config.yaml.d/50-name.yaml").write_text("node-name: server1\n")
+    layout = {**backup.manifest["layout"], "node_name": named}
+    other = manifest(backup, host=of, layout=layout, inventory={**backup.manifest["inventory"], "nodes": nodes})
+    assert k3s_restore.left_node(other, root=server.root) == left
 
 
 # the module

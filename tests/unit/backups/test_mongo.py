@@ -92,6 +92,20 @@ def test_damage_is_named(written: Path, content: bytes, says: str) -> None:
         mongo.read_archive(written)
 
 
+@pytest.mark.parametrize("name", ["*", "sho*", "shop.x", "a/b", "a\\b", ""])
+def test_a_database_s_name_that_is_a_pattern_is_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`*` would let mongorestore replace the server's own users."""
+    path = tmp_path / "forged"
+    head = document(concurrent_collections=4, version="0.1", server_version="8.0.20", tool_version="100")
+    about = document(db=name, collection="users", metadata="{}", size=0, type="collection")
+    path.write_bytes(mongo.MAGIC + head + about + END + document(db=name, collection="users", EOF=True, CRC=7) + END)
+    monkeypatch.setattr(mongo, "_run", lambda *_, **__: pytest.fail("a tool was run"))
+    with pytest.raises(MongoError, match="cannot be restored safely"):
+        mongo.restore(SERVER, path)
+
+
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 def test_any_password_gets_through_as_one_line_of_yaml(password: str) -> None:
     line = mongo.login_line(password)
