@@ -206,6 +206,9 @@ def perform(job: Job, *, apply: bool = True, force: bool = False) -> Report:
     report = Report()
     settings = Settings(job.namespace, job.server, job.directory, job.token_lifetime_seconds, force=force, apply=apply)
 
+    def certificates() -> None:
+        renew_certificates(job, report, apply=apply, now=time.time())
+
     def tokens() -> None:
         report.tokens = renew(
             settings, job.workers, admin_kubeconfig=job.admin_kubeconfig, timeout=job.api_timeout_seconds
@@ -213,7 +216,7 @@ def perform(job: Job, *, apply: bool = True, force: bool = False) -> Report:
         report.warnings += report.tokens.warnings
         report.restarted = restart_workers(job, report.tokens, apply=apply)
 
-    for step in (lambda: renew_certificates(job, report, apply=apply, now=time.time()), tokens):
+    for step in (certificates, tokens):
         try:
             step()
         except (RenewalError, EngineUnavailableError, ApiError, K3sError, OSError) as error:
