@@ -12,6 +12,7 @@ from ansible.module_utils.k3s_common import DATA_FOLDER
 from ansible.module_utils.k3s_recovery import record as records
 from ansible.module_utils.k3s_recovery.climb import Climb, remember
 from ansible.module_utils.k3s_recovery.diagnosis import Diagnosis
+from ansible.module_utils.k3s_recovery.expected import FILE as INVENTORY
 from ansible.module_utils.k3s_recovery.ladder import DELETE, WAITING
 from ansible.module_utils.k3s_recovery.machine import Machine
 from ansible.module_utils.k3s_recovery.record import Record
@@ -19,6 +20,10 @@ from ansible.module_utils.k3s_recovery.rungs.base import Settings
 from ansible.module_utils.k3s_recovery.rungs.restore import age
 from ansible.module_utils.k3s_recovery.verify import wait_until_up
 from ansible.module_utils.kine_database import DatabaseError
+
+# A killed run is gone on with for so long; later its backup and its picture of the cluster are out of date.
+OLD_SECONDS = 3600
+HALF_DONE = ("applying", "undoing")
 
 
 class RefusedError(Exception):
@@ -100,9 +105,11 @@ def open_recovery(
     if record is None:
         opened.record = _begin(machine, directory, diagnosis, by=by, make_backup=make_backup)
     else:
-        opened.record = _resume(machine, record, make_backup=make_backup)
-        if not record.rungs:
-            # killed before it had written down how things are; nothing was changed since
+        old = _let_go(record, machine.now())
+        opened.record = _resume(machine, record, make_backup=make_backup, old=old)
+        if old or not record.rungs:
+            # killed before it had written down how things are, or so long ago that they are others now
+            (record.folder / INVENTORY).unlink(missing_ok=True)
             remember(machine, record, diagnosis)
         opened.record.remember_causes([vars(cause) for cause in diagnosis.causes])
         opened.record.save()
@@ -121,13 +128,29 @@ def _begin(
     return record
 
 
-def _resume(machine: Machine, record: Record, *, make_backup: Callable[[], Backup]) -> Record:
+def _let_go(record: Record, now: float) -> bool:
+    """Whether the killed run is so long ago, with nothing half-done, that the server has a life of its own since.
+
+    A rung that was done and only not verified stays: to undo it would take away what was changed after it.
+    """
+    last = max((entry.started_at for entry in record.rungs), default=record.started_at)
+    if now - last < OLD_SECONDS or any(entry.state in HALF_DONE for entry in record.rungs):
+        return False
+    for entry in record.rungs:
+        if entry.unfinished:
+            entry.state = "interrupted"
+            entry.sentence = f"{entry.sentence} Nobody has verified it; it stays."
+    record.started_at = now
+    return True
+
+
+def _resume(machine: Machine, record: Record, *, make_backup: Callable[[], Backup], old: bool) -> Record:
     """The killed run's record; its backup is from before anything was changed, so it is kept while it is whole."""
     record.runs += 1
     record.pending = None
     record.problem = ""
     path = str(record.backup.get("path", ""))
-    if path and machine.intact(path):
+    if not old and path and machine.intact(path):
         record.backup["reused"] = True
     else:
         record.backup = described(make_backup(), reused=False)

@@ -14,6 +14,8 @@ from ansible.module_utils.atomic_files import Access, ensure_folder, write_file
 
 DIRECTORY = Path("/var/lib/integr8scode/recovery")
 FILE = "journal.json"
+LATEST = "latest"
+NAME = "%Y%m%dT%H%M%SZ"
 PRIVATE = 0o600
 
 # states of a rung that is not over: the run was killed in it
@@ -107,9 +109,17 @@ class Record:
             self.lost.append(sentence)
 
 
+def _name(moment: float) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).strftime(NAME)
+
+
 def new(directory: Path, *, now: float, by: str) -> Record:
     """A new recovery's record, already written. Raises RecordError."""
-    name = datetime.fromtimestamp(now, timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    name = _name(now)
+    # a clock that starts at the same moment after each boot must not write over another recovery
+    while (directory / name / FILE).exists():
+        now += 1
+        name = _name(now)
     folder = directory / name
     try:
         for path in (directory, folder):
@@ -117,7 +127,7 @@ def new(directory: Path, *, now: float, by: str) -> Record:
         latest = directory / ".latest.new"
         latest.unlink(missing_ok=True)
         latest.symlink_to(name)
-        latest.rename(directory / "latest")
+        latest.rename(directory / LATEST)
     except OSError as error:
         raise RecordError(
             f"{folder} cannot be made: {error}. Nothing was changed. Cure that, then run again."
@@ -142,14 +152,24 @@ def load(folder: Path) -> Record:
 
 
 def unfinished(directory: Path) -> Record | None:
-    """The newest recovery that was killed before its end, or None. Raises RecordError."""
+    """The recovery that was begun last and killed before its end, or None. Raises RecordError when it is unreadable.
+
+    The link to the latest one is asked first: a name is only as right as the clock was.
+    """
     if not directory.is_dir():
         return None
-    folders = sorted(path for path in directory.iterdir() if re.fullmatch(r"\d{8}T\d{6}Z", path.name))
-    for folder in reversed(folders):
-        # killed before its first line was written: it has done nothing
-        if not (folder / FILE).exists():
+    folders = sorted((path for path in directory.iterdir() if re.fullmatch(r"\d{8}T\d{6}Z", path.name)), reverse=True)
+    latest = directory / LATEST
+    linked = [directory / latest.readlink().name] if latest.is_symlink() else []
+    # one that was killed before its first line was written has done nothing
+    begun = [folder for folder in dict.fromkeys([*linked, *folders]) if (folder / FILE).exists()]
+    for number, folder in enumerate(begun):
+        try:
+            record = load(folder)
+        except RecordError:
+            if number == 0:
+                raise
             continue
-        record = load(folder)
-        return record if record.state == "open" else None
+        if record.state == "open":
+            return record
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -118,7 +119,8 @@ def keep(context: Context, paths: list[str]) -> None:
     for path in paths:
         if path in kept:
             continue
-        real = context.machine.path(path)
+        # a link stays one: what it points to is changed, and comes back
+        real = context.machine.path(path).resolve()
         entry: dict[str, Any] = {"copy": ""}
         if real.exists():
             found = real.stat()
@@ -130,13 +132,33 @@ def keep(context: Context, paths: list[str]) -> None:
     context.step("keep originals", files=kept)
 
 
-def put_back(context: Context) -> list[str]:
-    """Undo `keep`: the files as they were, with their times; their paths. Raises OSError."""
-    done = []
+def written(context: Context) -> None:
+    """Remember what the kept files hold now, as this rung has written them: anything else later is somebody's.
+
+    Not for files that k3s writes itself. Raises OSError; the next step saves it.
+    """
     for path, entry in context.entry.data.get("files", {}).items():
-        real = context.machine.path(path)
-        if entry["copy"]:
-            content = (context.record.folder / entry["copy"]).read_bytes()
+        entry["written"] = _checksum(context.machine.path(path))
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def put_back(context: Context) -> str:
+    """Undo `keep`: the files as they were, with their times; what was done, as a sentence, "" for nothing.
+
+    A file that somebody has changed since the rung wrote it (see `written`) stays as it is. Raises OSError.
+    """
+    done = []
+    others = []
+    for path, entry in context.entry.data.get("files", {}).items():
+        real = context.machine.path(path).resolve()
+        copy = context.record.folder / entry["copy"] if entry["copy"] else None
+        if "written" in entry and _checksum(real) not in {entry["written"], _checksum(copy) if copy else ""}:
+            others.append(path)
+        elif copy:
+            content = copy.read_bytes()
             write_file(real, content, Access(entry["owner"], entry["group"], entry["mode"]))
             os.utime(real, (entry["mtime"], entry["mtime"]))
             done.append(path)
@@ -144,11 +166,15 @@ def put_back(context: Context) -> list[str]:
             real.unlink()
             sync_folder(real.parent)
             done.append(path)
-    return done
+    words = [f"{', '.join(done)} put back as before."] if done else []
+    if others:
+        words.append(f"{', '.join(others)} was changed by somebody meanwhile and stays so.")
+    return " ".join(words)
 
 
 def replace(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write a file in one step; one that is there keeps its owner and mode. Raises OSError."""
+    """Write a file, or what a link points to, in one step; one that is there keeps owner and mode. Raises OSError."""
+    path = path.resolve()
     access = Access.of(path) or Access(os.geteuid(), os.getegid(), mode)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, content, access)

@@ -46,5 +46,4 @@ class BootstrapFiles(Rung):
     def undo(self, context: Context) -> str:
         """The files as they were."""
         context.machine.stop()
-        files = put_back(context)
-        return f"{', '.join(files)} put back as before." if files else ""
+        return put_back(context)

@@ -28,7 +28,9 @@ class Certificates(Rung):
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(tls, copy, symlinks=True)
         context.step("rotate", copied=True)
-        done = context.machine.run([BINARY, "certificate", "rotate", "--service", SERVICES], timeout=ROTATE_SECONDS)
+        # this command reads no config.yaml, so it has to be told where the data are
+        command = [BINARY, "certificate", "rotate", "--data-dir", context.data, "--service", SERVICES]
+        done = context.machine.run(command, timeout=ROTATE_SECONDS)
         if done.code != 0:
             raise RungError(f"'k3s certificate rotate' failed: {done.words}.")
         context.step("start")

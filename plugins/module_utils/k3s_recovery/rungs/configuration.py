@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.module_utils.k3s_recovery import configuration as config
-from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, keep, put_back
+from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, keep, put_back, written
 
 
 def edits_of(context: Context) -> list[config.Edit]:
@@ -37,6 +37,7 @@ class Configuration(Rung):
             config.apply(edits, context.machine.path("/"))
         except config.ConfigurationError as error:
             raise RungError(str(error)) from error
+        written(context)
         context.step("start")
         context.machine.start()
         return f"{'; '.join(edit.sentence.rstrip('.') for edit in edits)}."
@@ -44,5 +45,4 @@ class Configuration(Rung):
     def undo(self, context: Context) -> str:
         """The original files."""
         context.machine.stop()
-        files = put_back(context)
-        return f"{', '.join(files)} put back as before." if files else ""
+        return put_back(context)

@@ -1,17 +1,21 @@
-"""Embedded etcd of a single server: its membership made anew, or its newest snapshot put back."""
+"""Embedded etcd of a single server: its membership made anew, or a snapshot put back."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from pathlib import Path
 
 from ansible.module_utils.k3s_common import BINARY, UNIT
 from ansible.module_utils.k3s_recovery.configuration import settings_with_places
+from ansible.module_utils.k3s_recovery.etcd_folder import put_aside, put_back, would_begin_anew
 from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError
 
 RESET_SECONDS = 300
 RESET_UNIT = "k3s-cluster-reset.service"
+# k3s keeps so many snapshots by itself.
+TRIES = 5
 
 
 def command_of(unit: str) -> tuple[list[str], list[str]]:
@@ -89,7 +93,7 @@ class ClusterReset(Rung):
 
 
 class SnapshotRestore(Rung):
-    """The newest snapshot; what came after it is lost."""
+    """The newest snapshot that can be put back; what came after it is lost."""
 
     name = "snapshot_restore"
     finishes = True
@@ -102,15 +106,56 @@ class SnapshotRestore(Rung):
 
     def apply(self, context: Context) -> str:
         """Restore, start. k3s keeps the data that were there as db/etcd-old-<time>."""
-        newest = snapshots(context)[-1]
+        path = context.entry.data.get("restored") or str(self._restore(context))
+        newest = Path(path)
         made = newest.stat().st_mtime
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(made))
-        reset(context, f"--cluster-reset-restore-path={newest}")
-        context.record.restored_from = str(newest)
+        context.record.restored_from = path
         minutes = (context.machine.now() - made) / 60
         context.record.add_lost(
             f"All that changed in the cluster after the snapshot of {when} ({minutes:.0f} min ago)."
         )
-        context.step("start")
+        context.step("start", restored=path)
         context.machine.start()
         return f"The etcd snapshot {newest.name} of {when} was put back."
+
+    @staticmethod
+    def _restore(context: Context) -> Path:
+        """From the newest snapshot on, until one can be put back; that one. Before each the data are as they were."""
+        context.machine.stop()
+        why_not = ""
+        _mend(context)
+        context.step("choose a snapshot", aside=put_aside(context.server("db")))
+        for snapshot in snapshots(context)[: -TRIES - 1 : -1]:
+            try:
+                reset(context, f"--cluster-reset-restore-path={snapshot}")
+            except RungError as error:
+                why_not = why_not or str(error)
+                half = _mend(context)
+                if half is not None:
+                    # of a snapshot that is still there, and room may be what is missing
+                    shutil.rmtree(half)
+            else:
+                return snapshot
+        raise RungError(why_not or "No snapshot is there any more.")
+
+    def undo(self, context: Context) -> str:
+        """The data as they were, unless a snapshot took their place wholly."""
+        if context.entry.data.get("restored"):
+            return f"What was put back stays; what was there before is kept beside {context.server('db/etcd')}."
+        context.machine.stop()
+        _mend(context)
+        why_not = would_begin_anew(context.server("db"))
+        if why_not:
+            raise RungError(why_not)
+        return f"{context.server('db/etcd')} is as it was."
+
+
+def _mend(context: Context) -> Path | None:
+    """Put back what a restore that failed has moved away; where its half of a snapshot is. Raises OSError."""
+    known = context.entry.data.get("aside")
+    if known is None:
+        return None
+    # a reset that still runs would go on in these files
+    context.machine.run(["systemctl", "stop", RESET_UNIT])
+    return put_back(context.server("db"), known, f"etcd-not-wanted-{context.record.id}")[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ansible.module_utils.backups.store import BackupError
 from ansible.module_utils.k3s_recovery.machine import NODE_PASSWORD
-from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, keep, put_back, replace
+from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, keep, put_back, replace, written
 
 
 class NodePassword(Rung):
@@ -20,6 +20,8 @@ class NodePassword(Rung):
             context.step("write the backup's password")
             context.machine.stop()
             replace(context.machine.path(NODE_PASSWORD), password)
+            written(context)
+            context.step("try the backup's password")
             context.machine.start()
             if not context.wait_up():
                 return f"{NODE_PASSWORD} was put back from the backup."
@@ -65,5 +67,4 @@ class NodePassword(Rung):
     def undo(self, context: Context) -> str:
         """The file as it was. The Secret comes back by itself."""
         context.machine.stop()
-        files = put_back(context)
-        return f"{', '.join(files)} put back as before." if files else ""
+        return put_back(context)

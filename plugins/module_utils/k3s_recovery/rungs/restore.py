@@ -12,13 +12,29 @@ from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungErro
 PARTS = frozenset({"database", "token", "certificates", "node_password"})
 
 
+def _moment(created: str) -> float:
+    # Python 3.10 does not know the Z
+    return datetime.fromisoformat(created.replace("Z", "+00:00")).timestamp()  # noqa: FURB162
+
+
 def age(created: str, now: float) -> str:
     """How long ago a backup was made, for people."""
-    # Python 3.10 does not know the Z
-    seconds = now - datetime.fromisoformat(created.replace("Z", "+00:00")).timestamp()  # noqa: FURB162
+    seconds = now - _moment(created)
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 172800 else f"{seconds / 86400:.0f} days"
+
+
+def newest_first(backups: list[Backup], now: float) -> list[Backup]:
+    """Backups by their time; where one is of the future, a clock was wrong, and the database's own revisions tell."""
+    if all(_moment(backup.created) <= now for backup in backups):
+        return sorted(backups, key=lambda backup: _moment(backup.created), reverse=True)
+    return sorted(backups, key=lambda backup: (_revision(backup), _moment(backup.created)), reverse=True)
+
+
+def _revision(backup: Backup) -> int:
+    found = backup.manifest.get("inventory")
+    return int(found.get("revision", 0)) if isinstance(found, dict) else 0
 
 
 class Restore(Rung):
@@ -65,7 +81,7 @@ class Restore(Rung):
         """
         begun = context.entry.data.get("backup")
         why_not = []
-        for backup in context.machine.backups():
+        for backup in newest_first(context.machine.backups(), context.machine.now()):
             if str(backup.path) == begun:
                 return backup, set(context.entry.data["parts"])
             if begun or not backup.verified:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ansible.module_utils.atomic_files import sync_folder
-from ansible.module_utils.k3s_recovery.machine import SAFE_MODE
+from ansible.module_utils.k3s_recovery.configuration import settings_with_places
+from ansible.module_utils.k3s_recovery.machine import SAFE_MODE, Machine
 from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, replace
 
 TEXT = (
@@ -15,12 +18,17 @@ TEXT = (
 SETTLE_SECONDS = 5
 
 
+def drop_in(machine: Machine) -> Path:
+    """The file of the safe mode: k3s reads drop-ins beside its config.yaml, wherever that is."""
+    return machine.path(f"{settings_with_places(machine.path('/')).config}.d/{Path(SAFE_MODE).name}")
+
+
 def enter(context: Context) -> None:
     """Start k3s without network policies. Raises RecordError, MachineError, OSError."""
     context.step("stop")
     context.machine.stop()
     context.step("write the safe-mode drop-in")
-    replace(context.machine.path(SAFE_MODE), TEXT.encode())
+    replace(drop_in(context.machine), TEXT.encode())
     context.step("start without network policies", policies_off_at=context.machine.now())
     context.machine.start()
 
@@ -30,7 +38,7 @@ def leave(context: Context) -> bool:
 
     Raises RecordError, MachineError, OSError.
     """
-    path = context.machine.path(SAFE_MODE)
+    path = drop_in(context.machine)
     if not path.exists() and "policies_off_at" not in context.entry.data:
         return False
     context.step("leave safe mode")
@@ -52,13 +60,13 @@ class SafeMode(Rung):
 
     def unsuitable(self, context: Context) -> str:
         """Nothing to switch off where it is off for good."""
-        if context.diagnosis.facts.get("network_policy_disabled") and not context.machine.path(SAFE_MODE).exists():
+        if context.diagnosis.facts.get("network_policy_disabled") and not drop_in(context.machine).exists():
             return "network policies are switched off in the configuration already"
         return ""
 
     def apply(self, context: Context) -> str:
         """Without policies until the node is right, then restart with them."""
-        left_behind = context.machine.path(SAFE_MODE).exists()
+        left_behind = drop_in(context.machine).exists()
         if not (left_behind and not context.node().problem):
             enter(context)
             problem = context.wait_up(stable=SETTLE_SECONDS)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from ansible.module_utils.backups.store import BackupError
 from ansible.module_utils.k3s_common import CONFIG_FOLDER, token_secret
 from ansible.module_utils.k3s_recovery.configuration import Setting, settings_with_places
-from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, keep, put_back, replace
+from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, keep, put_back, replace, written
+from ansible.module_utils.k3s_recovery.unit_words import read_text
 from ansible.module_utils.kine_database import bootstrap_key, bootstrap_keys
 
 # The characters that need no quotes in YAML, in a unit and in an environment file.
@@ -82,22 +83,21 @@ class Token(Rung):
             keep(context, [path])
             context.step("write the token")
             replace(context.machine.path(path), f"{secret}\n".encode())
+            if file:
+                written(context)
             return path
         setting = settings[-1]
-        text = context.machine.path(setting.file).read_text(encoding="utf-8")
-        present = PLAIN.match(text, setting.start) if setting.start >= 0 else None
-        if present is None or not PLAIN.fullmatch(secret):
-            raise RungError(
-                f"The token in {setting.place} is written with quotes or escapes. Correct it there yourself."
-            )
+        if not (0 <= setting.start < setting.end and PLAIN.fullmatch(secret)):
+            raise RungError(f"The token in {setting.place} cannot be replaced safely. Correct it there yourself.")
+        text = read_text(context.machine.path(setting.file))
         keep(context, [setting.file])
         context.step("write the token")
-        changed = text[: present.start()] + secret + text[present.end() :]
-        replace(context.machine.path(setting.file), changed.encode())
+        changed = text[: setting.start] + secret + text[setting.end :]
+        replace(context.machine.path(setting.file), changed.encode("utf-8", "surrogateescape"))
+        written(context)
         return setting.place
 
     def undo(self, context: Context) -> str:
         """The file as it was."""
         context.machine.stop()
-        files = put_back(context)
-        return f"{', '.join(files)} put back as before." if files else ""
+        return put_back(context)
