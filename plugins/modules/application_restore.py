@@ -139,6 +139,7 @@ def checked(backup: Backup, wanted: dict[str, Any]) -> dict[str, Any]:
     login = {name: wanted[f"mongo_root_{name}"] for name in ("username", "password")}
     found = check(
         backup,
+        base=Path(wanted["base"]),
         mongodb_version=wanted["mongodb_version"],
         identity=wanted["identity"],
         login={name: value for name, value in login.items() if value},

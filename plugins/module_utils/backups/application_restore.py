@@ -18,7 +18,7 @@ from ansible.module_utils.integr8scode_docker import PROJECT_LABEL, SERVICE_LABE
 from ansible.module_utils.secret_files import read_mounts
 
 REASON = "before a restore"
-HISTORY = f"{FILES}/history.jsonl"
+HISTORY, SECRETS, AUTHORITY = f"{FILES}/history.jsonl", f"{FILES}/secrets", f"{FILES}/tls/public/ca.crt"
 # what a fresh server gets before the stack is started there; secrets come from the vault, the edge's file from the role
 PLACED = ("tls", "releases", "files", "current")
 # what goes on while data are replaced: nothing of these writes to MongoDB
@@ -68,6 +68,7 @@ def _version(text: str) -> tuple[int, ...]:
 def check(
     backup: Backup,
     *,
+    base: Path = Path("/opt/integr8scode"),
     mongodb_version: str = "",
     identity: str = "",
     login: Mapping[str, str] | None = None,
@@ -75,6 +76,7 @@ def check(
 ) -> Findings:
     """Read a backup to its end and say whether it can be restored; nothing is changed.
 
+    :param base: where the application is, or will be, installed.
     :param mongodb_version: of the server that it shall go to.
     :param login: MongoDB's root login of the vault (username, password), to be told where it is another.
     :param passwords: of the accounts user and admin in the vault, likewise.
@@ -97,9 +99,11 @@ def check(
     try:
         with store.in_use(backup), application.workspace(backup.path.parent) as folder:
             _dump_of(backup, folder, identity)
-            if login or passwords:
-                kept = _secrets(backup, folder / "kept", identity)
-                found.notes.extend([*_login_notes(kept, login or {}), *_password_notes(kept, passwords or {})])
+            then = folder / "then"
+            archive.extract(backup, then, [SECRETS, AUTHORITY], identity=identity)
+            kept = _secrets(then / SECRETS)
+            found.notes.extend([*_login_notes(kept, login or {}), *_password_notes(kept, passwords or {}, base)])
+            found.notes.extend(_authority_notes(then / AUTHORITY, base))
     except mongo.MongoError as error:
         found.problems.append(f"{backup.path}: {error}. Cure: take another backup")
     except (OSError, ValueError) as error:
@@ -107,17 +111,14 @@ def check(
     return found
 
 
-def _secrets(backup: Backup, folder: Path, identity: str) -> dict[str, str]:
+def _secrets(folder: Path) -> dict[str, str]:
     """The secrets that the stack used then, by the names of their files; older ones may lie beside them.
 
-    :raises BackupError, OSError, ValueError: they cannot be read.
+    :raises OSError, ValueError: they cannot be read.
     """
-    prefix = f"{FILES}/secrets"
-    archive.extract(backup, folder, [prefix], identity=identity)
-    sources = {
-        source for targets in read_mounts(folder / prefix / "current.yaml").values() for source in targets.values()
-    }
-    paths = [folder / prefix / Path(source).parent.name / Path(source).name for source in sources]
+    mounts = read_mounts(folder / "current.yaml")
+    sources = {Path(source) for targets in mounts.values() for source in targets.values()}
+    paths = [folder / source.parent.name / source.name for source in sources]
     return {path.name: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
 
 
@@ -130,7 +131,7 @@ def _login_notes(kept: Mapping[str, str], login: Mapping[str, str]) -> list[str]
     ]
 
 
-def _password_notes(kept: Mapping[str, str], passwords: Mapping[str, str]) -> list[str]:
+def _password_notes(kept: Mapping[str, str], passwords: Mapping[str, str], base: Path) -> list[str]:
     """Where an account's password was another one then: the database has that, and nobody seeds it again."""
     then = json.loads(kept.get("user_passwords.json", "{}"))
     changed = [
@@ -140,8 +141,23 @@ def _password_notes(kept: Mapping[str, str], passwords: Mapping[str, str]) -> li
         return []
     note = (
         f"The vault's password of {' and '.join(changed)} is another than when the backup was made; the one of then is "
-        "valid again afterwards. To set the vault's for user and admin: remove secrets/seeded in the application's "
-        "folder (/opt/integr8scode), then playbooks/site.yml"
+        f"valid again afterwards. To set the vault's for user and admin: remove {base}/secrets/seeded on the server, "
+        "then playbooks/site.yml"
+    )
+    return [note]
+
+
+def _authority_notes(authority: Path, base: Path) -> list[str]:
+    """Where a release with another authority is installed already, whose place the backup's does not take."""
+    there = base / AUTHORITY.partition("/")[2]
+    if not (base / "current").is_symlink() or not authority.is_file():
+        return []
+    if there.is_file() and there.read_bytes() == authority.read_bytes():
+        return []
+    note = (
+        f"A release is installed in {base} already: it stays, with its certificates and their authority, which is "
+        f"another than the backup's; clients have to trust {there}. To have the old one: restore onto a server where "
+        "only playbooks/bootstrap.yml was run"
     )
     return [note]
 

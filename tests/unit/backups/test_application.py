@@ -49,6 +49,8 @@ def base(tmp_path: Path) -> Path:
     }
     (base / "secrets/current.yaml").write_bytes(override_text(mounts))
     (base / "tls/ca/ca.key").write_text("key")
+    (base / "tls/public").mkdir()
+    (base / "tls/public/ca.crt").write_text("authority")
     (base / "files/1/config.toml").write_text("x = 1")
     (base / "kubeconfig/k8s-worker.yaml").write_text("token")
     (base / "history.jsonl").write_text('{"action": "deploy"}\n')
@@ -174,6 +176,14 @@ def test_check_tells_that_the_vault_has_another_login(backup: Backup) -> None:
     assert found.problems == []
     assert "the vault's counts" in found.notes[0]
     assert "secret" not in found.notes[0].replace("secrets", "")
+
+
+def test_check_tells_that_another_authority_stays(backup: Backup, base: Path, tmp_path: Path) -> None:
+    assert application_restore.check(backup, base=base).notes == []
+    (base / "tls/public/ca.crt").write_text("another one")
+    assert "clients have to trust" in application_restore.check(backup, base=base).notes[0]
+    # a fresh server gets the backup's
+    assert application_restore.check(backup, base=tmp_path / "fresh").notes == []
 
 
 @pytest.mark.parametrize(("version", "refused"), [("7.0.1", True), ("8.0.1", False), ("8.2.0", False), ("", False)])
