@@ -18,10 +18,12 @@ from urllib.request import Request
 
 from ansible.module_utils.backups import store
 from ansible.module_utils.backups.k3s import check, read_member, restore
-from ansible.module_utils.k3s_common import CONFIG_FOLDER, UNIT, K3sError
+from ansible.module_utils.k3s_common import CONFIG_FOLDER, DATA_FOLDER, UNIT, K3sError
 from ansible.module_utils.k3s_node import Api, UnitState, unit_state
 from ansible.module_utils.k3s_recovery import diagnosis as judging
 from ansible.module_utils.k3s_recovery import facts
+from ansible.module_utils.k3s_recovery.configuration import settings_with_places
+from ansible.module_utils.k3s_recovery.etcd_folder import would_begin_anew
 from ansible.module_utils.kine_database import Inventory, inventory
 
 NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105  (a path)
@@ -173,6 +175,10 @@ class Server:
 
     def start(self) -> None:
         """By systemctl; the unit's start has no time limit, so nobody waits for it here."""
+        data = settings_with_places(self.path("/")).text("data-dir", DATA_FOLDER)
+        why_not = would_begin_anew(self.path(f"{data}/server/db"))
+        if why_not:
+            raise MachineError(f"k3s was not started: {why_not}")
         if self.unit().stale:
             self._systemctl("daemon-reload")
         self._systemctl("--no-block", "start", UNIT)

@@ -11,11 +11,11 @@ import pytest
 from ansible.module_utils.backups.store import Backup
 from ansible.module_utils.k3s_recovery import record as records
 from ansible.module_utils.k3s_recovery.etcd_folder import would_begin_anew
-from ansible.module_utils.k3s_recovery.machine import NODE_PASSWORD, SAFE_MODE, Finished
+from ansible.module_utils.k3s_recovery.machine import NODE_PASSWORD, SAFE_MODE, Finished, MachineError, Server
 from ansible.module_utils.k3s_recovery.record import Record, RungEntry
 from ansible.module_utils.k3s_recovery.rungs import RUNGS
 from ansible.module_utils.k3s_recovery.rungs.base import Context, RungError, Settings, keep, put_back, replace
-from ansible.module_utils.k3s_recovery.rungs.etcd import command_of
+from ansible.module_utils.k3s_recovery.rungs.etcd import command_of, snapshots
 from ansible.module_utils.k3s_recovery.rungs.restore import newest_first
 from ansible.module_utils.k3s_recovery.rungs.safe_mode import enter, leave
 
@@ -294,6 +294,27 @@ def test_k3s_is_not_left_to_begin_anew_without_etcd(tmp_path: Path) -> None:
     server.path(f"{SERVER}/db/etcd").rename(server.path(f"{SERVER}/db/etcd-old-2"))
     with pytest.raises(RungError, match="Move it back"):
         RUNGS["snapshot_restore"].undo(context)
+
+
+def test_no_rung_starts_k3s_without_etcd(tmp_path: Path) -> None:
+    class Rooted(Server):
+        def path(self, text: str) -> Path:
+            return tmp_path / text.lstrip("/")
+
+        def run(self, argv: Sequence[str], *, timeout: float = 60, stdin: str = "") -> Finished:
+            raise AssertionError(f"{argv} was run, {timeout}, {stdin}")
+
+    (tmp_path / SERVER.lstrip("/") / "db/etcd-old-2").mkdir(parents=True)
+    with pytest.raises(MachineError, match="k3s was not started"):
+        Rooted().start()
+
+
+def test_snapshots_are_looked_for_where_k3s_writes_them(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path, {"etcd_membership"})
+    server.path(CONFIG).write_text("etcd-snapshot-dir: /srv/snapshots\n")
+    server.path("/srv/snapshots").mkdir(parents=True)
+    server.path("/srv/snapshots/one").write_text("x")
+    assert [path.name for path in snapshots(context_of(server, "snapshot_restore"))] == ["one"]
 
 
 @pytest.mark.parametrize(
