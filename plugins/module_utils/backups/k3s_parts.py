@@ -74,7 +74,7 @@ class Layout:
     def owns(self, part: str, path: str) -> bool:
         """Whether a part may have this path here, be it there or not."""
         folder, name = os.path.split(path)
-        if os.path.normpath(path) != path:
+        if name in {"", "."} or ".." in Path(path).parts:
             return False
         if part == "database":
             return path.startswith(self.server("db/"))

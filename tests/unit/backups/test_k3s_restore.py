@@ -267,6 +267,9 @@ def test_of_the_application(server: Server, backup: Backup) -> None:
     [
         ("token", "/etc/cron.d/own"),
         ("token", "/etc/rancher/k3s/../../cron.d/own"),
+        ("token", "/etc/rancher/k3s/."),
+        ("config", "/etc/rancher/k3s/"),
+        ("database", f"{DATA}/server/db/../tls"),
         ("certificates", "/root/.ssh/authorized_keys"),
         ("node_password", "/etc/shadow"),
         ("database", f"{DATA}/server/tls/server-ca.crt"),
