@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
@@ -18,6 +19,7 @@ from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 from ansible.module_utils.k3s_common import CONFIG_FOLDER, UNIT, K3sError
 
 KUBECONFIG = f"{CONFIG_FOLDER}/k3s.yaml"
+SYSTEMD_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,14 @@ def parse_unit(text: str) -> UnitState:
 
 
 def unit_state(unit: str = UNIT) -> UnitState:
-    """The unit's state now."""
+    """The unit's state now. Raises K3sError when systemd does not answer."""
     names = "LoadState,UnitFileState,ActiveState,SubState,NRestarts,InvocationID,NeedDaemonReload"
     names += ",ActiveEnterTimestampMonotonic"
-    shown = subprocess.run(
-        ["systemctl", "show", unit, f"--property={names}"], capture_output=True, text=True, check=False
-    )
+    command = ["systemctl", "show", unit, f"--property={names}"]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SYSTEMD_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise K3sError(f"systemd has not answered for {SYSTEMD_SECONDS} s (systemctl show {unit})") from error
     return parse_unit(shown.stdout)
 
 
@@ -117,7 +121,7 @@ class Api:
                 return json.loads(answer.read())
         except HTTPError as error:
             raise K3sError(f"the API server answers {error.code} to {path}") from error
-        except (URLError, OSError, ValueError) as error:
+        except (URLError, OSError, ValueError, HTTPException) as error:
             raise K3sError(
                 f"the API server at {self.server} does not answer: {getattr(error, 'reason', error)}"
             ) from error

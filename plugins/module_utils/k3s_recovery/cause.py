@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -52,6 +53,25 @@ class View:
     def node(self) -> Node | None:
         """This server's Node object."""
         return next((one for one in self.facts.api.nodes if one.name == self.facts.node_name), None)
+
+    @cached_property
+    def servers(self) -> list[str]:
+        """The servers of the cluster on embedded etcd or an external datastore, as far as anything here tells of them.
+
+        By the API, by etcd's own words, or by k3s' load balancers. Empty: nothing tells, so they may be several.
+        """
+        if self.facts.datastore.kind not in {"etcd", "external"}:
+            return []
+        names = [one.name for one in self.facts.api.nodes if one.control_plane]
+        match = self.matches.get("etcd_member")
+        words = match.values.get("members", "").split("expect")[0] if match else ""
+        members = re.findall(r"([\w.-]+)=https?://", words)
+        return max(names, members, self.facts.known_servers, key=len)
+
+    @property
+    def vpn(self) -> bool:
+        """Whether k3s brings a VPN up by itself (vpn-auth): it then takes the node's address from there."""
+        return any(self.facts.configuration.items(key) for key in ("vpn-auth", "vpn-auth-file"))
 
     @property
     def settled(self) -> bool:
@@ -119,7 +139,9 @@ class View:
 
     @property
     def k3s_choice(self) -> str:
-        """The address that k3s takes without node-ip: of flannel-iface, else of the default route's interface."""
+        """The address that k3s takes without node-ip: of flannel-iface, else of the default route; '' with vpn-auth."""
+        if self.vpn:
+            return ""
         network = self.facts.network
         named = network.interface(self.facts.configuration.text("flannel-iface"))
         if named is not None and usable(named, 4):

@@ -3,33 +3,66 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.k3s_common import WILDCARDS
 from ansible.module_utils.k3s_recovery import configuration as configurations
-from ansible.module_utils.k3s_recovery.addresses import family_of, usable
+from ansible.module_utils.k3s_recovery.addresses import family_of, normal, usable
 from ansible.module_utils.k3s_recovery.cause import RECOVER, Cause, View, listed, split_addresses
 from ansible.module_utils.k3s_recovery.configuration import Edit, Setting
+
+# interfaces of VPNs, which may be down for a while
+_VPN_NAMES = re.compile(r"(wg|tun|tap|tailscale|nordlynx|nordtun|zt|ppp|vpn)")
+_TAILSCALE = ipaddress.ip_network("100.64.0.0/10")
 
 
 def check(view: View) -> Iterator[Cause]:
     """Every cause of this kind."""
     if view.facts.network.problem:
         return
-    node_ip = list(_node_ip(view))
+    # a VPN that k3s brings up itself overrides node-ip and flannel-iface
+    node_ip = [] if view.vpn else list(_node_ip(view))
+    others = [] if view.vpn else [*_flannel_interface(view), *_default_route(view)]
     others = [
         *_listen_address(view, "bind-address", "bind_address_stale"),
         *_listen_address(view, "advertise-address", "advertise_address_stale"),
-        *_flannel_interface(view),
-        *_default_route(view),
+        *others,
     ]
     yield from node_ip
     yield from others
     if not node_ip:
         # a restart comes with every correction
         yield from (one for one in _node_object(view) if not others or one.id == "node_object_stale")
+
+
+def _vpn_down(view: View, gone: list[Setting]) -> str:
+    """The VPN's interface that the stale addresses belong to and that is only down, as far as that can be told."""
+    interface = view.facts.configuration.text("flannel-iface")
+    if _VPN_NAMES.match(interface) and not _has_address(view, interface):
+        return interface
+    for one in gone:
+        address = normal(one.value)
+        if address in view.facts.wireguard:
+            return view.facts.wireguard[address]
+        if family_of(address) == 4 and ipaddress.ip_address(address) in _TAILSCALE:
+            return "tailscale0"
+    return ""
+
+
+def _has_address(view: View, name: str) -> bool:
+    interface = view.facts.network.interface(name)
+    return interface is not None and bool(usable(interface, 4) or usable(interface, 6))
+
+
+def _bring_up(name: str) -> str:
+    how = f"wg-quick up {name}" if name.startswith("wg") else "its own client or service"
+    return (
+        f"bring {name} up ({how}), then systemctl restart k3s; or, if the node shall leave that network for good, "
+        f"{RECOVER} -e recover_k3s_node_ip=ADDRESS"
+    )
 
 
 def stale(view: View, key: str) -> list[Setting]:
@@ -78,6 +111,11 @@ def _node_ip(view: View) -> Iterator[Cause]:
     evidence += view.line("node_ip_gone") + view.line("node_interface")
     sentence = f"{gone[-1].place} sets node-ip {', '.join(old)}, an address that this server does not have (any more)"
     details: dict[str, Any] = {"old": ",".join(old), "new": ",".join(new)}
+    down = "" if wanted else _vpn_down(view, gone)
+    if down:
+        sentence += f"; it belongs to the VPN {down}, which is not up."
+        yield Cause("node_ip_stale", sentence, evidence, "", _bring_up(down), details)
+        return
     unclear = [one for one in choices.values() if not one.address]
     if unclear:
         candidates = listed([address for one in unclear for address in one.candidates])
@@ -191,7 +229,7 @@ def _flannel_interface(view: View) -> Iterator[Cause]:
         return
     last = given[-1]
     interface = network.interface(last.value)
-    if interface is not None and (usable(interface, 4) or usable(interface, 6)):
+    if _has_address(view, last.value):
         return
     chosen = view.choice(4).address or view.choice(6).address
     holder = network.holder(chosen) if chosen else None
@@ -199,6 +237,12 @@ def _flannel_interface(view: View) -> Iterator[Cause]:
     remove = not new
     edits = configurations.edits(configuration, "flannel-iface", last.value, new)
     why = "which has no address" if interface is not None else "which does not exist (any more)"
+    agents = [one.name for one in view.facts.api.nodes if not one.control_plane]
+    if not view.node_ip and (agents or _VPN_NAMES.match(last.value)):
+        sentence = f"{last.place} sets flannel-iface {last.value}, {why}: the nodes reach each other through it."
+        evidence = [f"agents: {listed(agents)}", *view.line("flannel_interface")]
+        yield Cause("flannel_iface_missing", sentence, evidence, "", _bring_up(last.value), {"old": last.value})
+        return
     becomes = f"It becomes {new}, which has {chosen}." if new else "It is removed: k3s then takes the default route's."
     sentence = f"{last.place} sets flannel-iface {last.value}, {why}. {becomes}"
     evidence = [f"interfaces: {listed([one.name for one in network.interfaces if one.kind != 'loopback'][:12])}"]
@@ -234,7 +278,7 @@ def _node_object(view: View) -> Iterator[Cause]:
         else:
             sentence += f" {version} takes the new one when it starts."
             yield Cause("waiting_for_address", sentence, evidence, "restart", details=details)
-    elif node is not None and view.settled:
+    elif node is not None and view.settled and not view.vpn:
         values = split_addresses(",".join(view.facts.configuration.values("node-ip")))
         if values and not set(values) <= set(node.internal_ips):
             sentence = (

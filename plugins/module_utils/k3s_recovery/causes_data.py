@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ansible.module_utils.k3s_recovery.cause import Cause, View, listed
+from ansible.module_utils.k3s_recovery.cause import RECOVER, Cause, View, listed
 from ansible.module_utils.k3s_recovery.facts import full
 from ansible.module_utils.k3s_recovery.listeners import AUTHORITIES
 
@@ -24,6 +24,7 @@ def check(view: View) -> Iterator[Cause]:
         yield from _etcd(view)
     else:
         yield from _database(view)
+        yield from _replaced(view)
 
 
 def _files(view: View) -> Iterator[Cause]:
@@ -112,6 +113,18 @@ def _external(view: View) -> Iterator[Cause]:
         )
 
 
+def _only_by_name(view: View, rung: str) -> tuple[str, str]:
+    """The rung with which etcd is healed, and the cure where nothing proves that this is the cluster's only server."""
+    if len(view.servers) == 1:
+        return rung, ""
+    cure = (
+        "nothing here tells how many servers the cluster has, and of several this would split it. If this is the only "
+        f'one: {RECOVER} -e \'{{"recover_k3s_only_rungs": ["{rung}"]}}\'. If there are others: remove this one '
+        f"there (k3s kubectl delete node), delete {view.facts.data_dir}/server/db here and let it join again"
+    )
+    return "", cure
+
+
 def _etcd(view: View) -> Iterator[Cause]:
     member = view.matches.get("etcd_member")
     if member is not None:
@@ -119,10 +132,10 @@ def _etcd(view: View) -> Iterator[Cause]:
             "Embedded etcd knows this server by another address and does not let it in. With one server, a reset of "
             "the cluster's membership keeps all data."
         )
-        yield Cause("etcd_membership", sentence, [member.line], "cluster_reset")
+        yield Cause("etcd_membership", sentence, [member.line], *_only_by_name(view, "cluster_reset"))
     if view.line("etcd_damaged"):
         sentence = "The files of embedded etcd are damaged: it does not start with them."
-        yield Cause("etcd_damaged", sentence, view.line("etcd_damaged"), "snapshot_restore")
+        yield Cause("etcd_damaged", sentence, view.line("etcd_damaged"), *_only_by_name(view, "snapshot_restore"))
     if view.line("already_reset"):
         sentence = "A reset of the cluster's membership was done before and k3s not started normally since."
         yield Cause("reset_left", sentence, view.line("already_reset"), "restart")
@@ -144,6 +157,29 @@ def _database(view: View) -> Iterator[Cause]:
     elif view.line("database") and not full_disk:
         sentence = f"k3s cannot use its database {facts.datastore.path}."
         yield Cause("database_damaged", sentence, view.line("database"), "restore")
+
+
+def _replaced(view: View) -> Iterator[Cause]:
+    """A new, empty cluster: k3s makes one by itself where it finds no database, and nothing else is wrong with it."""
+    kept, store = view.facts.kept, view.facts.datastore
+    if kept is None or not 0 < store.revision < kept.revision:
+        return
+    missing = [one for one in kept.namespaces if one not in store.namespaces]
+    if not missing:
+        return
+    sentence = (
+        f"This is not the cluster of the last backup: its database begins anew, and the namespaces {listed(missing)} "
+        "are not there. k3s makes an empty one where it finds none, as when a disk is not mounted."
+    )
+    evidence = [
+        f"revision {store.revision} now, {kept.revision} in the backup of {kept.created}",
+        f"backup: {kept.backup}",
+    ]
+    cure = (
+        f"mount the disk of {view.facts.data_dir} if it is not, with k3s stopped; else put {kept.backup} back "
+        "(playbooks/restore.yml). If the new cluster is meant: playbooks/backup.yml, and it is the one to compare with"
+    )
+    yield Cause("cluster_replaced", sentence, evidence, "", cure)
 
 
 def _missing(view: View) -> Iterator[Cause]:

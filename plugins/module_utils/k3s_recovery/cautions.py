@@ -114,7 +114,7 @@ def _unused_settings(view: View) -> Iterator[str]:
     for one in stale(view, "advertise-address"):
         if family_of(one.value) and ipaddress.ip_address(one.value).is_global:
             yield f"{one.place} advertises {one.value}, which no interface has: right behind NAT, wrong otherwise."
-    if view.well and not configuration.values("node-ip") and not view.k3s_choice:
+    if view.well and not configuration.values("node-ip") and not view.k3s_choice and not view.vpn:
         yield "There is no default route and no node-ip: k3s will not start again. Set k3s_node_ip."
 
 

@@ -22,16 +22,18 @@ LISTS = frozenset({"node-ip", "node-external-ip", "tls-san", "cluster-cidr", "se
 SINGLE = frozenset({
     "bind-address", "advertise-address", "flannel-iface", "flannel-backend", "data-dir", "node-name", "cluster-init",
     "server", "datastore-endpoint", "token", "token-file", "disable-network-policy", "https-listen-port", "config",
-    "write-kubeconfig", "vpn-auth", "etcd-snapshot-dir",
+    "write-kubeconfig", "vpn-auth", "vpn-auth-file", "etcd-snapshot-dir",
+    "with-node-id",
 })  # fmt: skip
 SECRETS = frozenset({"token", "vpn-auth"})
 HIDDEN = SECRETS | {"datastore-endpoint"}  # no text that holds their value is kept
 ALIASES = {"i": "node-ip", "t": "token", "s": "server", "d": "data-dir", "c": "config", "o": "write-kubeconfig"}
-SWITCHES = frozenset({"cluster-init", "disable-network-policy"})
+SWITCHES = frozenset({"cluster-init", "disable-network-policy", "with-node-id"})
 ENVIRONMENT = {
     "K3S_CONFIG_FILE": "config", "K3S_TOKEN": "token", "K3S_TOKEN_FILE": "token-file", "K3S_URL": "server",
     "K3S_NODE_NAME": "node-name", "K3S_DATA_DIR": "data-dir", "K3S_CLUSTER_INIT": "cluster-init",
     "K3S_DATASTORE_ENDPOINT": "datastore-endpoint", "K3S_KUBECONFIG_OUTPUT": "write-kubeconfig",
+    "K3S_VPN_AUTH": "vpn-auth", "K3S_VPN_AUTH_FILE": "vpn-auth-file",
 }  # fmt: skip
 _FLAG = re.compile(r"--?(?P<name>[A-Za-z][\w-]*)(?P<equals>=)?")
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible.module_utils.k3s_recovery import causes_addresses, causes_data, causes_system
 from ansible.module_utils.k3s_recovery.addresses import family_of
-from ansible.module_utils.k3s_recovery.cause import LADDER, Cause, View, listed, split_addresses
+from ansible.module_utils.k3s_recovery.cause import LADDER, RECOVER, Cause, View, listed, split_addresses
 from ansible.module_utils.k3s_recovery.cautions import warnings
 from ansible.module_utils.k3s_recovery.facts import Facts
 
 __all__ = ["LADDER", "Cause", "Diagnosis", "diagnose", "sentences"]
+
+
+# What looks like damage of the data and is none: while it lasts, no rung may put older data in their place.
+FIRST = frozenset({"disk_full", "read_only", "clock_wrong", "too_many_files", "port_taken", "permission"})
+DATA_RUNGS = frozenset({"cluster_reset", "snapshot_restore", "restore", "delete_cluster"})
 
 
 @dataclass(frozen=True)
@@ -33,23 +37,24 @@ class Diagnosis:
 
 def _several(view: View) -> str:
     """A refusal where this server is one of several, which share what a recovery would change."""
-    facts = view.facts
-    names = [one.name for one in facts.api.nodes if one.control_plane]
-    match = view.matches.get("etcd_member")
-    members = re.findall(r"([\w.-]+)=https?://", match.values.get("members", "").split("expect")[0]) if match else []
-    several = names if facts.datastore.kind in {"etcd", "external"} and len(names) > 1 else members
+    several = view.servers
     if len(several) < 2:
         return ""
     return (
         f"This cluster has {len(several)} servers ({listed(several)}): recovering one by itself could split it. Way "
         "out: as long as the others have a majority, remove this one there (k3s kubectl delete node), delete "
-        f"{facts.data_dir}/server/db here and let it join again with server: and token. Nothing has been changed."
+        f"{view.facts.data_dir}/server/db here and let it join again with server: and token. Nothing has been changed."
     )
 
 
 def refusal(view: View) -> str:
     """Why recovery must not go on here, with the way out; empty when it may."""
     facts = view.facts
+    if facts.unit.problem:
+        return (
+            f"systemd does not answer here ({facts.unit.problem}): nothing can be said of k3s. Look why (systemctl "
+            "status; dmesg), reboot if it does not come back. Nothing has been changed."
+        )
     if facts.configuration.command == "agent" or (facts.unit.agent and not facts.unit.loaded):
         return (
             "This is an agent, its cluster is kept by a server: run the recovery there. Here, correct K3S_URL in "
@@ -77,6 +82,8 @@ def refusal(view: View) -> str:
 
 def _expected(view: View, causes: list[Cause]) -> str:
     """The InternalIP that the node must have."""
+    if view.vpn:
+        return ""
     if view.node_ip:
         return ",".join(split_addresses(view.node_ip))
     values = view.facts.configuration.values("node-ip")
@@ -88,6 +95,12 @@ def _expected(view: View, causes: list[Cause]) -> str:
     if view.well and node is not None:
         return ",".join(node.internal_ips)
     return view.k3s_choice
+
+
+def _held_back(cause: Cause, first: list[str]) -> Cause:
+    """A cause that is judged again when those before it are gone."""
+    cure = f"do first what is said of {listed(first)}, then {RECOVER}: the data may be whole"
+    return replace(cause, rung="", cure=cure)
 
 
 def diagnose(facts: Facts, *, node_ip: str = "", stable_seconds: float = 60) -> Diagnosis:
@@ -106,6 +119,9 @@ def diagnose(facts: Facts, *, node_ip: str = "", stable_seconds: float = 60) -> 
         last = causes_system.fallback(view)
         if last is not None:
             found[last.id] = last
+    first = [one.id for one in found.values() if one.id in FIRST]
+    if first:
+        found = {name: _held_back(one, first) if one.rung in DATA_RUNGS else one for name, one in found.items()}
     causes = sorted(found.values(), key=lambda one: LADDER.index(one.rung) if one.rung else -1)
     shown = facts.as_dict() | {"data_dir": facts.data_dir, "node_name": facts.node_name}
     shown["network_policy_disabled"] = facts.configuration.switch("disable-network-policy")
@@ -130,7 +146,9 @@ def sentences(diagnosis: Diagnosis) -> list[str]:
     if diagnosis.refusal:
         lines.append(f"Refused: {diagnosis.refusal}")
     if diagnosis.healthy:
-        lines.append(f"Nothing is wrong: the API answers, the node is Ready with {diagnosis.expected_ip}.")
+        lines.append(
+            f"Nothing is wrong: the API answers, the node is Ready with {diagnosis.expected_ip or 'its VPN address'}."
+        )
     for number, cause in enumerate(diagnosis.causes, 1):
         lines.append(f"{number}. {cause.sentence}")
         lines += [f"   seen: {one}" for one in cause.evidence]

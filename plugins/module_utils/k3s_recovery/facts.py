@@ -7,9 +7,11 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.backups import store
 from ansible.module_utils.k3s_common import BINARY, CONFIG_FOLDER, DATA_FOLDER
 from ansible.module_utils.k3s_recovery import journal as journals
 from ansible.module_utils.k3s_recovery import listeners, probes
@@ -21,8 +23,10 @@ from ansible.module_utils.k3s_recovery.probes import ApiState, Datastore, Unit
 from ansible.module_utils.k3s_recovery.unit_words import read_text
 
 SAFE_MODE = f"{CONFIG_FOLDER}/config.yaml.d/99-recover-k3s-safe-mode.yaml"
+_ASIDE = (".before-restore-", ".before-delete-")  # in the names of what a restore or a deletion has put aside
 FULL_BYTES = 32 << 20
 FULL_PERCENT = 1.0
+NODE_ID = "/etc/rancher/node/id"
 NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105  (a path)
 
 
@@ -35,6 +39,16 @@ class Disk:
     free_percent: float
     free_inodes_percent: float
     read_only: bool
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the last verified backup says of the cluster; `backup` is its file."""
+
+    backup: str
+    created: str
+    revision: int
+    namespaces: list[str]
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,9 @@ class Facts:
     memory_available_bytes: int = 0
     port: int = 6443
     port_holder: str = ""  # who listens on the API's port while k3s does not run
+    known_servers: list[str] = field(default_factory=list)  # that k3s' load balancers remember
+    wireguard: dict[str, str] = field(default_factory=dict)  # address -> interface, as configured, be it up or not
+    kept: Kept | None = None  # in the last verified backup
     lan_discovery: str = ""  # enabled or disabled where a NordVPN client says so
 
     def as_dict(self) -> dict[str, Any]:
@@ -169,7 +186,42 @@ def _datastore(configuration: Configuration, data: Path, secret: str, *, whole: 
     return Datastore("etcd" if configuration.switch("cluster-init") else "none")
 
 
-def collect(*, journal_lines: int = 400, root: Path = Path("/"), settle_seconds: float = 10) -> Facts:
+def _node_name(root: Path, configuration: Configuration, hostname: str) -> str:
+    """As k3s makes it: with an identifier of its own behind it where `with-node-id` asks for that."""
+    name = configuration.text("node-name") or hostname
+    own = read_text(root / NODE_ID.lstrip("/")).strip() if configuration.switch("with-node-id") else ""
+    return (f"{name}-{own}" if own else name).lower()
+
+
+def _kept(directory: Path, hostname: str, data: Path) -> Kept | None:
+    """The last verified backup that tells what it holds, of the timer's where there are such.
+
+    None where somebody has restored one, or let the cluster be deleted, since it was made: then a difference is meant.
+    """
+    told = [one for one in store.backups(directory, "k3s") if one.verified and one.manifest.get("inventory")]
+    told = [one for one in told if one.manifest.get("host", hostname) == hostname]
+    # a recovery's own backup is of what it found, maybe of the new cluster
+    last = next(reversed([one for one in told if one.reason == store.ROUTINE] or told), None)
+    if last is None:
+        return None
+    try:
+        made = datetime.fromisoformat(last.created).timestamp()
+        aside = [one for mark in _ASIDE for one in (data / "server").glob(f"*{mark}*")]
+        if any(one.lstat().st_ctime > made for one in aside):
+            return None
+        found = last.manifest["inventory"]
+        return Kept(str(last.path), last.created, int(found["revision"]), [str(one) for one in found["namespaces"]])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def collect(
+    *,
+    journal_lines: int = 400,
+    root: Path = Path("/"),
+    settle_seconds: float = 10,
+    backups: str = store.DEFAULT_DIRECTORY,
+) -> Facts:
     """Look at this server. Never raises for a broken one.
 
     A k3s that somebody has just started is waited for until it has run `settle_seconds`: it runs before it fails.
@@ -194,7 +246,7 @@ def collect(*, journal_lines: int = 400, root: Path = Path("/"), settle_seconds:
     missing = [name for name in ("server/db", "server/tls", "server/token") if not (data / name).exists()]
     return Facts(
         hostname=hostname,
-        node_name=(configuration.text("node-name") or hostname).lower(),
+        node_name=_node_name(root, configuration, hostname),
         now=probes.now(),
         binary_version=binary_version,
         binary_problem=binary_problem,
@@ -208,11 +260,14 @@ def collect(*, journal_lines: int = 400, root: Path = Path("/"), settle_seconds:
         api=answer,
         token_matches=tokens.matches,
         disks=_disks(str(data)),
-        safe_mode=(root / SAFE_MODE.lstrip("/")).exists(),
+        safe_mode=(root / f"{configuration.config}.d/{Path(SAFE_MODE).name}".lstrip("/")).exists(),
         data_dir=str(data),
         gone=missing,
         memory_available_bytes=_memory(),
         port=number,
         port_holder="" if unit.running else probes.port_holder(number),
+        known_servers=probes.known_servers(data),
+        wireguard=probes.wireguard_addresses(root),
+        kept=_kept(root / backups.lstrip("/"), hostname, data),
         lan_discovery=probes.lan_discovery(),
     )

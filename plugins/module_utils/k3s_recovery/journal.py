@@ -48,6 +48,11 @@ def _signature(name: str, *patterns: str) -> tuple[str, re.Pattern[str]]:
     return name, re.compile("|".join(patterns), re.IGNORECASE)
 
 
+# etcd says the same of damage and of files that it may not read, write or lock now; the error stands behind it
+_NOT_THE_FILES = (
+    r"(?!.*(?:no space left|quota exceeded|read-only file system|permission denied|too many open files|timeout"
+    r"|file lock|temporarily unavailable))"
+)
 SIGNATURES = (
     _signature(
         "node_ip_gone", r"node IP: \\*\"?(?P<address>[0-9a-f:.]+)\\*\"? not found in the host's network interfaces"
@@ -83,8 +88,8 @@ SIGNATURES = (
         "etcd_damaged",
         r"walpb: crc mismatch",
         r"wal: crc mismatch",
-        r"failed to recover v3 backend from snapshot",
-        r"recovering backend from snapshot error",
+        rf"failed to recover v3 backend from snapshot{_NOT_THE_FILES}",
+        rf"recovering backend from snapshot error{_NOT_THE_FILES}",
         r"failed to find database snapshot file",
         r"tocommit\(\d+\) is out of range",
         r"freepages: failed to get all reachable pages",
@@ -93,7 +98,7 @@ SIGNATURES = (
         r"panic: .*(?:bbolt|freelist|page \d+)",
         r"wal: file not found",
         r"etcdserver: read wal error",
-        r"failed to open database",
+        rf"failed to open database{_NOT_THE_FILES}",
     ),
     _signature(
         "disk_full", r"database or disk is full", r"(?<!inotify )no space left on device", r"disk quota exceeded"

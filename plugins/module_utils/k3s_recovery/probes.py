@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import sqlite3
@@ -13,12 +14,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from ansible.module_utils.k3s_common import UNIT, K3sError, token_secret
 from ansible.module_utils.k3s_node import Api, monotonic
+from ansible.module_utils.k3s_recovery.addresses import normal
 
 # A database up to this size is read wholly when k3s does not run; 64 MiB take some 0.2 s.
 QUICK_CHECK_BYTES = 64 << 20
@@ -39,6 +42,7 @@ class Unit:
     running_seconds: float = 0.0  # 0 when it does not run
     process_seconds: float = 0.0  # since its process began, which is before it counts as running
     agent: bool = False  # k3s-agent.service is there
+    problem: str = ""  # why systemd does not tell; then nothing else here is known
 
     @property
     def running(self) -> bool:
@@ -77,13 +81,17 @@ class Datastore:
     problem: str = ""  # why the database cannot be used, in SQLite's words
     token: bool | None = None
     size: int = 0
+    revision: int = 0  # the newest one; it never goes back while the database is the same
+    namespaces: list[str] = field(default_factory=list)
 
 
 def _run(command: Sequence[str], stdin: bytes = b"") -> tuple[int, str]:
     """Exit code and output of a command; 127 where there is none of that name."""
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        return 127, f"no answer within {error.timeout:.0f} s"
+    except OSError as error:
         return 127, str(error)
     return done.returncode, done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
 
@@ -115,7 +123,10 @@ def unit() -> Unit:
     """The unit's state now."""
     names = "Id,LoadState,UnitFileState,ActiveState,SubState,Result,NRestarts,InvocationID"
     names += ",ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic"
-    _code, text = _run(["systemctl", "show", UNIT, "k3s-agent.service", f"--property={names}"])
+    code, text = _run(["systemctl", "show", UNIT, "k3s-agent.service", f"--property={names}"])
+    # of a unit that is not installed it tells as well
+    if code or f"Id={UNIT}" not in text:
+        return Unit(problem=" ".join(text.split())[:200] or f"exit code {code} and no words")
     return parse_units(text)
 
 
@@ -157,8 +168,8 @@ def api(kubeconfig: str) -> ApiState:
         client = Api(kubeconfig)
         version = str(client.get("/version").get("gitVersion", ""))
         return ApiState(version=version, nodes=parse_nodes(client.get("/api/v1/nodes")))
-    except (K3sError, ssl.SSLError, OSError, ValueError, KeyError, TypeError) as error:
-        return ApiState(problem=str(error))
+    except (K3sError, ssl.SSLError, OSError, ValueError, KeyError, TypeError, HTTPException) as error:
+        return ApiState(problem=str(error) or repr(error))
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -185,7 +196,8 @@ def database(path: Path, secret: str, *, whole: bool) -> Datastore:
                 told = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
                 if told != ["ok"]:
                     return Datastore("sqlite", str(path), _words(told), size=size)
-            connection.execute("SELECT id FROM kine ORDER BY id DESC LIMIT 1").fetchone()
+            row = connection.execute("SELECT id FROM kine ORDER BY id DESC LIMIT 1").fetchone()
+            namespaces = _namespaces(connection)
             query = (
                 "SELECT DISTINCT name FROM kine WHERE name >= '/bootstrap/' AND name < '/bootstrap0' AND deleted = 0"
             )
@@ -196,7 +208,14 @@ def database(path: Path, secret: str, *, whole: bool) -> Datastore:
         problem = "" if "locked" in words or "busy" in words else words
         return Datastore("sqlite", str(path), problem, size=size)
     own = hashlib.sha256(secret.encode()).hexdigest()[:12] if secret else ""
-    return Datastore("sqlite", str(path), token=own in keys if own and keys else None, size=size)
+    fits = own in keys if own and keys else None
+    return Datastore("sqlite", str(path), "", fits, size, int(row[0]) if row else 0, namespaces)
+
+
+def _namespaces(connection: sqlite3.Connection) -> list[str]:
+    query = "SELECT name, MAX(id), deleted FROM kine WHERE name >= ? AND name < ? GROUP BY name"
+    rows = connection.execute(query, ("/registry/namespaces/", "/registry/namespaces0"))
+    return sorted(str(name).rpartition("/")[2] for name, _id, deleted in rows if not deleted)
 
 
 def secret_of(text: str) -> str:
@@ -230,6 +249,25 @@ def version(binary: str) -> tuple[str, str]:
     if match:
         return match.group(), ""
     return "", f"{binary} does not run (exit code {code}: {text.strip()[:200] or 'no output'})"
+
+
+def known_servers(data: Path) -> list[str]:
+    """The servers that k3s' own load balancers remember, by address; none where this server runs no such."""
+    found = set()
+    for path in (data / "agent/etc").glob("*load-balancer.json"):
+        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+            found |= {str(one).rpartition(":")[0] for one in json.loads(path.read_text()).get("ServerAddresses") or []}
+    return sorted(found)
+
+
+def wireguard_addresses(root: Path) -> dict[str, str]:
+    """Addresses that WireGuard's configuration on this server gives, with the name of the interface."""
+    found = {}
+    for path in sorted((root / "etc/wireguard").glob("*.conf")):
+        with contextlib.suppress(OSError):
+            for match in re.finditer(r"(?mi)^\s*Address\s*=\s*(.+)$", path.read_text(errors="replace")):
+                found.update({normal(one.strip().partition("/")[0]): path.stem for one in match[1].split(",")})
+    return found
 
 
 def lan_discovery() -> str:

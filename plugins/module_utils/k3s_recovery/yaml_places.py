@@ -36,7 +36,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Entry:
-    """A top-level key; `values` has one for a scalar. `start` and `end` are all of its lines."""
+    """A top-level key; `values` has one for a scalar.
+
+    `start` and `end` are all of its lines, -1 where others have a part in them (a file in braces, as JSON).
+    """
 
     key: str
     listed: bool
@@ -108,7 +111,7 @@ def _parse_exactly(text: str) -> Document:
         if listed and not value.flow_style and value.value:
             last = max(value.value[-1].end_mark.index - 1, key.end_mark.index)
         values = [_exact_value(text, node) for node in scalars]
-        start, end = _line_start(text, key.start_mark.index), _line_end(text, last)
+        start, end = (-1, -1) if root.flow_style else (_line_start(text, key.start_mark.index), _line_end(text, last))
         entries.append(Entry(str(key.value), listed, values, key.start_mark.line + 1, start, end))
     return Document(entries)
 

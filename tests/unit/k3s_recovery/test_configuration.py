@@ -310,3 +310,13 @@ def test_an_endpoint_on_the_command_line_shows_no_password(tmp_path: Path) -> No
 
 def test_where_snapshots_are(tmp_path: Path) -> None:
     assert server(tmp_path, {CONFIG: "etcd-snapshot-dir: /srv/s\n"}).text("etcd-snapshot-dir") == "/srv/s"
+
+
+def test_one_line_of_json_loses_nothing(tmp_path: Path) -> None:
+    text = f'{{"token":"{TOKEN}","data-dir":"/data/k3s","flannel-iface":"wg0"}}'
+    found = server(tmp_path, {CONFIG: text})
+    assert TOKEN not in repr(found)
+    assert configuration.edits(found, "flannel-iface", "wg0", "") == []
+    assert configuration.unreachable(found, "flannel-iface", "wg0", remove=True) == [f"{CONFIG}:1"]
+    correct(tmp_path, found, "flannel-iface", "wg0", "eth0")
+    assert (tmp_path / CONFIG.lstrip("/")).read_text() == text.replace("wg0", "eth0")

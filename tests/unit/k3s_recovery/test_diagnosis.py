@@ -260,7 +260,15 @@ def test_no_default_route(tmp_path: Path) -> None:
         ({}, ["building kine: file is not a database"], [("database_damaged", "restore")]),
         ({"datastore": probes.Datastore("none"), "gone": ["server/tls"]}, [], [("database_missing_all_gone", "")]),
         ({"datastore": probes.Datastore("etcd")}, [NOT_A_MEMBER], [("etcd_membership", "cluster_reset")]),
-        ({"datastore": probes.Datastore("etcd")}, ["walpb: crc mismatch"], [("etcd_damaged", "snapshot_restore")]),
+        ({"datastore": probes.Datastore("etcd")}, ["walpb: crc mismatch"], [("etcd_damaged", "")]),
+        ({"datastore": probes.Datastore("etcd"), "known_servers": ["10.0.0.2"]}, ["walpb: crc mismatch"],
+         [("etcd_damaged", "snapshot_restore")]),
+        ({"datastore": probes.Datastore("etcd")}, ['"level":"fatal","msg":"failed to open database","error":"timeout"'],
+         [("unknown", "restart")]),
+        ({"datastore": probes.Datastore("etcd"), "known_servers": ["10.0.0.2"]},
+         ["walpb: crc mismatch", "write /x: no space left on device"], [("disk_full", ""), ("etcd_damaged", "")]),
+        ({"disks": [facts_module.Disk("/", 10 << 30, 50, 50, True)]}, ["unable to open database file"],
+         [("read_only", ""), ("database_damaged", "")]),
         ({}, ["Node password rejected, duplicate hostname"], [("node_password_rejected", "node_password")]),
         ({"served": listeners.Certificate("port 6443", "foreign")}, [], [("certificate_mismatch", "certificates")]),
         ({"certificates": [listeners.Certificate("x", "expired")]}, [], [("certificate_mismatch", "certificates")]),
@@ -335,6 +343,12 @@ def test_a_file_that_k3s_refuses(tmp_path: Path) -> None:
     ("changes", "text", "words"),
     [
         ({"unit": probes.Unit()}, "", "is not installed"),
+        ({"unit": probes.Unit(problem="Connection timed out")}, "", "systemd does not answer here (Connection timed"),
+        (
+            {"datastore": probes.Datastore("etcd"), "known_servers": ["10.0.0.2", "10.0.0.3"]},
+            "",
+            "has 2 servers (10.0.0.2, 10.0.0.3)",
+        ),
         ({"unit": probes.Unit(agent=True)}, "", "is an agent"),
         ({}, "server: https://10.0.0.9:6443\n", "joined another one"),
         (
@@ -471,3 +485,71 @@ def test_nothing_known_and_not_up(tmp_path: Path, unit: Any, expected: str) -> N
         ill(configuration=configured(tmp_path), unit=unit, journal=said("I info", invocation="now"))
     )
     assert causes(found) == [(expected, "restart")]
+
+
+def test_what_heals_one_of_several_is_only_done_by_name(tmp_path: Path) -> None:
+    facts = ill(
+        configuration=configured(tmp_path), datastore=probes.Datastore("etcd"), journal=said("walpb: crc mismatch")
+    )
+    cure = diagnosis.diagnose(facts).causes[0].cure
+    assert """-e '{"recover_k3s_only_rungs": ["snapshot_restore"]}'""" in cure
+    assert "how many servers" in cure
+
+
+KEPT = facts_module.Kept("/b/k3s-a.tar.gz", "2026-11-24T00:00:00+00:00", 9000, ["default", "mine"])
+
+
+@pytest.mark.parametrize(
+    ("revision", "namespaces", "kept", "replaced"),
+    [
+        (700, ["default"], KEPT, True),
+        (700, ["default", "mine"], KEPT, False),
+        (9001, ["default"], KEPT, False),
+        (0, [], KEPT, False),
+        (700, ["default"], None, False),
+    ],
+)
+def test_an_empty_cluster_that_k3s_made(
+    tmp_path: Path, revision: int, namespaces: list[str], kept: Any, replaced: bool
+) -> None:
+    store = dataclasses.replace(WELL.datastore, revision=revision, namespaces=namespaces)
+    facts = dataclasses.replace(WELL, configuration=configured(tmp_path), datastore=store, kept=kept)
+    found = diagnosis.diagnose(facts)
+    assert causes(found) == ([("cluster_replaced", "")] if replaced else [])
+    assert found.healthy is not replaced
+    if replaced:
+        assert "/b/k3s-a.tar.gz" in found.causes[0].cure
+        assert "mine" in found.causes[0].sentence
+
+
+def test_a_vpn_that_k3s_brings_up_itself_has_the_nodes_address(tmp_path: Path) -> None:
+    settings = configured(tmp_path, "vpn-auth: name=tailscale,joinKey=secret-key\nnode-ip: 10.0.0.9\n")
+    found = diagnosis.diagnose(ill(configuration=settings, network=dataclasses.replace(NETWORK, routes=[])))
+    assert (causes(found), found.expected_ip) == ([("stopped", "restart")], "")
+    assert diagnosis.diagnose(dataclasses.replace(WELL, configuration=settings)).healthy
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "expected"),
+    [
+        ("flannel-iface: wg0\n", {}, ("flannel_iface_missing", "")),
+        ("node-ip: 10.8.0.1\n", {"wireguard": {"10.8.0.1": "wg0"}}, ("node_ip_stale", "")),
+        ("node-ip: 100.70.1.2\n", {}, ("node_ip_stale", "")),
+        ("node-ip: 10.8.0.1\n", {}, ("node_ip_stale", "configuration")),
+        (
+            "flannel-iface: eth9\n",
+            {"api": probes.ApiState(nodes=[NODE, dataclasses.replace(NODE, name="agent", control_plane=False)])},
+            ("flannel_iface_missing", ""),
+        ),
+    ],
+)
+def test_a_vpn_that_is_down_is_brought_up_and_not_left(
+    tmp_path: Path, text: str, changes: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    facts = ill(configuration=configured(tmp_path, text), **changes)
+    found = diagnosis.diagnose(facts)
+    assert causes(found) == [expected]
+    if not expected[1]:
+        assert " up (" in found.causes[0].cure
+    given = diagnosis.diagnose(facts, node_ip="10.0.0.2")
+    assert causes(given)[0] == (expected[0], "configuration")

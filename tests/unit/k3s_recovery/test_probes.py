@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import hashlib
+import http.client
 import importlib
 import json
 import socket
 import sqlite3
 import ssl
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import pytest
 facts = importlib.import_module("ansible.module_utils.k3s_recovery.facts")
 listeners = importlib.import_module("ansible.module_utils.k3s_recovery.listeners")
 probes = importlib.import_module("ansible.module_utils.k3s_recovery.probes")
+k3s_node = importlib.import_module("ansible.module_utils.k3s_node")
 tools = importlib.import_module("ansible.module_utils.certificate_tools")
 
 SECRET = "0123456789abcdef0123"
@@ -34,6 +37,8 @@ def database(path: Path, secret: str = SECRET, rows: int = 500) -> Path:
     connection.executemany(
         "INSERT INTO kine (name, deleted, value) VALUES (?, 0, ?)", [("/registry/x", b"y" * 900)] * rows
     )
+    rows = [("/registry/namespaces/mine", 0), ("/registry/namespaces/gone", 1)]
+    connection.executemany("INSERT INTO kine (name, deleted) VALUES (?, ?)", rows)
     connection.commit()
     connection.close()
     return path
@@ -43,7 +48,7 @@ def test_a_database_and_its_token(tmp_path: Path) -> None:
     path = database(tmp_path / "state.db")
     before = {one.name for one in tmp_path.iterdir()}
     assert probes.database(path, SECRET, whole=True) == probes.Datastore(
-        "sqlite", str(path), "", True, path.stat().st_size
+        "sqlite", str(path), "", True, path.stat().st_size, 503, ["mine"]
     )
     assert probes.database(path, "another", whole=True).token is False
     assert probes.database(path, "", whole=True).token is None
@@ -215,3 +220,73 @@ def test_no_secret_gets_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for secret in (SECRET, "other-secret-value", "the-nodes-own-password"):
         assert secret not in shown
     assert found.journal.starts[0].lines == ["token ******** is wrong, so is ********"]
+
+
+class Cut:
+    """A k3s that dies under a request."""
+
+    def open(self, *_arguments: object, **_more: object) -> Any:
+        raise http.client.IncompleteRead(b"{")
+
+
+def test_an_answer_that_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(self: Any, *_arguments: object) -> None:
+        self.server, self.opener = "https://127.0.0.1:6443", Cut()
+
+    monkeypatch.setattr(k3s_node.Api, "__init__", begin)
+    assert "does not answer: IncompleteRead" in probes.api("/x").problem
+    assert "does not answer: IncompleteRead" in k3s_node.node_state(name="a", node_ip="").problem
+
+
+def test_a_systemd_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(command: list[str], **more: Any) -> Any:
+        assert more["timeout"] > 0
+        raise subprocess.TimeoutExpired(command, more["timeout"])
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert "no answer within 20 s" in probes.unit().problem
+    with pytest.raises(k3s_node.K3sError, match="systemd has not answered"):
+        k3s_node.unit_state()
+
+
+def test_the_name_of_a_node_with_an_identifier(tmp_path: Path) -> None:
+    write(tmp_path / "etc/rancher/k3s/config.yaml", b"with-node-id: true\nnode-name: A\n")
+    write(tmp_path / "etc/rancher/node/id", b"0a1b2c3d\n")
+    assert facts.collect(root=tmp_path).node_name == "a-0a1b2c3d"
+
+
+def test_servers_and_addresses_that_files_tell(tmp_path: Path) -> None:
+    write(
+        tmp_path / "agent/etc/k3s-agent-load-balancer.json", b'{"ServerAddresses": ["10.0.0.2:6443", "10.0.0.3:6443"]}'
+    )
+    write(tmp_path / "agent/etc/k3s-api-server-agent-load-balancer.json", b"cut off {")
+    write(tmp_path / "etc/wireguard/wg0.conf", b"[Interface]\nPrivateKey = x\nAddress = 10.8.0.1/24, fd08::1/64\n")
+    assert probes.known_servers(tmp_path) == ["10.0.0.2", "10.0.0.3"]
+    assert probes.wireguard_addresses(tmp_path) == {"10.8.0.1": "wg0", "fd08::1": "wg0"}
+
+
+def test_what_the_last_backup_says(tmp_path: Path) -> None:
+    def backup(at: str, reason: str, revision: int) -> None:
+        path = tmp_path / f"backups/k3s-a-202611{at}T000000Z.tar.gz"
+        write(path, b"")
+        manifest = {
+            "kind": "k3s", "created": f"2026-11-{at}T00:00:00+00:00", "reason": reason, "verified": True,
+            "encrypted": False, "host": "a", "inventory": {"revision": revision, "namespaces": ["mine"]},
+        }  # fmt: skip
+        write(path.with_name(f"{path.name}.json"), json.dumps(manifest).encode())
+
+    def kept() -> Any:
+        return facts._kept(tmp_path / "backups", "a", tmp_path / "data")
+
+    assert kept() is None
+    backup("21", "backup", 5)
+    backup("22", "backup", 9)
+    backup("23", "before a recovery", 2)
+    found = kept()
+    assert (found.revision, found.namespaces, "20261122" in found.backup) == (9, ["mine"], True)
+    # what a restore has put aside since then
+    (tmp_path / "data/server/.before-restore-x").mkdir(parents=True)
+    backup("22", "backup", 9)
+    made = dt.datetime(2026, 11, 22, tzinfo=dt.timezone.utc).timestamp()
+    assert (tmp_path / "data/server/.before-restore-x").stat().st_ctime > made
+    assert kept() is None
