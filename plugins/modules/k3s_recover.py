@@ -13,7 +13,7 @@ description:
   - With O(state=finish) writes the report and a line of history.
   - Each action is remembered on the server before it is done (C(/var/lib/integr8scode/recovery)), so that a run that
     was killed is finished or undone by the next one. A connection that breaks does not end a rung half-way.
-  - One recovery at a time on a server; a second one fails and says who is at work.
+  - One recovery at a time on a server; a second one fails and says who is at work. A check waits for nobody.
 options:
   state: {type: str, required: true, choices: [begin, step, finish], description: What to do.}
   run: {type: str, required: true, description: "A name for this run of the playbook, the same in all its steps."}
@@ -226,13 +226,19 @@ def main() -> None:
     machine = Server(backups=parameters["backup_directory"], identity=parameters["age_identity_file"])
     actions = {"begin": begin, "step": step, "finish": finish}
     started = time.monotonic()
+    lock = Lock(parameters["run"], by=parameters["by"], wait_seconds=parameters["wait_seconds"])
     try:
-        with Lock(parameters["run"], by=parameters["by"], wait_seconds=parameters["wait_seconds"]) as lock:
-            lock.tell(parameters["state"])
-            result = actions[parameters["state"]](module, machine, lock)
-            result["locked"] = ""
-            if parameters["state"] == "finish" or not result.get("needed", True):
-                lock.release()
+        if module.check_mode:
+            others = lock.others()
+            result = begin(module, machine, lock)
+            result["told"] = [one for one in (others, *result["told"]) if one]
+        else:
+            with lock:
+                lock.tell(parameters["state"])
+                result = actions[parameters["state"]](module, machine, lock)
+                if parameters["state"] == "finish" or not result.get("needed", True):
+                    lock.release()
+        result["locked"] = ""
     except LockedError as error:
         if parameters["wait_seconds"] == 0 and parameters["state"] == "begin":
             module.exit_json(changed=False, locked=str(error), needed=False)

@@ -44,7 +44,7 @@ _KILLER_PROGRAM = """
 import json, os, pathlib, sys, time
 
 rung, state = sys.argv[1:]
-lock = pathlib.Path("/run/lock/integr8scode-recover-k3s.lock")
+lock = pathlib.Path("/run/integr8scode/recover-k3s.lock")
 end = time.monotonic() + 300
 while time.monotonic() < end:
     for journal in pathlib.Path("/var/lib/integr8scode/recovery").glob("2*/journal.json"):

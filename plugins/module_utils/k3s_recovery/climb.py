@@ -15,7 +15,7 @@ from ansible.module_utils.k3s_recovery.diagnosis import Cause, Diagnosis
 from ansible.module_utils.k3s_recovery.expected import expected_inventory, remember_inventory
 from ansible.module_utils.k3s_recovery.ladder import Choice, Wishes, plan
 from ansible.module_utils.k3s_recovery.machine import Machine, MachineError
-from ansible.module_utils.k3s_recovery.record import Record, RungEntry
+from ansible.module_utils.k3s_recovery.record import Record, RecordError, RungEntry
 from ansible.module_utils.k3s_recovery.rungs import RUNGS
 from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, Settings
 from ansible.module_utils.k3s_recovery.rungs.node_object import settle
@@ -27,6 +27,8 @@ FAILURES = (RungError, MachineError, BackupError, ConfigurationError, DatabaseEr
 NEW_CLUSTER = "delete_cluster"
 LEFT_ON = "safe_mode_left_on"
 RESTORING = ("restore", "snapshot_restore")
+# Rungs with which something is lost for good.
+LOSING = ("node_object", *RESTORING, NEW_CLUSTER)
 
 
 class ClimbError(Exception):
@@ -64,6 +66,7 @@ class Climb:
         self._settings = settings
         self._rungs = rungs
         self._tell = tell
+        self._begun = machine.uptime()
         self._wishes = Wishes(settings.only, settings.skip, settings.allow_delete, have_backup)
 
     def plan(self, diagnosis: Diagnosis) -> list[str]:
@@ -74,12 +77,14 @@ class Climb:
         """One rung with its verification. Raises RecordError, ClimbError."""
         left = [entry for entry in self._record.rungs if entry.unfinished]
         told = ""
-        diagnosis = self._diagnose()
+        now = self._machine.diagnose(self._settings.node_ip)
+        diagnosis = self._as_seen(now)
         if left:
             entry = left[-1]
             rung = self._rungs[entry.name]
             if entry.state == "verifying" or (rung.finishes and entry.state == "applying"):
                 entry.run, entry.started_at = self._record.runs, self._machine.now()
+                self._begun = self._machine.uptime()
                 return self._try(entry, rung, diagnosis)
             told = self._undo_after_kill(entry, rung, diagnosis)
             diagnosis = self._machine.diagnose(self._settings.node_ip)
@@ -91,22 +96,28 @@ class Climb:
         choices = plan(diagnosis.causes, self._wishes, self._record.tried())
         if not choices:
             return self._give_up(diagnosis, told)
+        if self._record.pending is not None and now.healthy and choices[0].rung in LOSING:
+            # slow, not broken: it came up after the rung before was given up
+            outcome = self._nothing_left(now, told)
+            if outcome.healed:
+                return outcome
+            self._record.problem = ""
         outcome = self._begin(choices[0], diagnosis)
         return dataclasses.replace(outcome, sentence=f"{told} {outcome.sentence}".strip())
 
-    def _diagnose(self) -> Diagnosis:
-        """What is wrong now: after a rung of this run as it was seen before that rung was undone."""
-        diagnosis = self._machine.diagnose(self._settings.node_ip)
+    def _as_seen(self, now: Diagnosis) -> Diagnosis:
+        """What is wrong: after a rung of this run as it was seen before that rung was undone."""
         if self._record.pending is None:
-            return diagnosis
+            return now
         causes = [Cause(**cause) for cause in self._record.pending]
-        return dataclasses.replace(diagnosis, causes=causes, healthy=False)
+        return dataclasses.replace(now, causes=causes, healthy=False)
 
     def _context(self, entry: RungEntry, diagnosis: Diagnosis) -> Context:
         return Context(self._machine, self._record, entry, diagnosis, self._settings)
 
     def _begin(self, choice: Choice, diagnosis: Diagnosis) -> Outcome:
         entry = RungEntry(choice.rung, choice.cause, self._record.runs, started_at=self._machine.now())
+        self._begun = self._machine.uptime()
         rung = self._rungs[choice.rung]
         self._record.rungs.append(entry)
         self._record.save()
@@ -116,9 +127,15 @@ class Climb:
         return self._try(entry, rung, diagnosis)
 
     def _try(self, entry: RungEntry, rung: Rung, diagnosis: Diagnosis) -> Outcome:
-        """Apply a rung (or go on with it after a kill), verify, and decide."""
+        """Apply a rung (or go on with it after a kill), verify, and decide. A record that fails leaves k3s started."""
         self._tell(entry.name)
         context = self._context(entry, diagnosis)
+        try:
+            return self._apply(entry, rung, context)
+        except RecordError as error:
+            raise RecordError(f"{error} {self._start_anyway()}") from error
+
+    def _apply(self, entry: RungEntry, rung: Rung, context: Context) -> Outcome:
         complete = entry.state == "verifying"
         try:
             if not complete:
@@ -158,19 +175,32 @@ class Climb:
             entry.undone = rung.undo(context)
             # as it was found: crashing again and again, maybe, but not stopped
             self._machine.start()
-        except FAILURES as error:
+        except RungError as error:
+            # a rung's own reason, for which k3s must not be started
             state, entry.undone = "failed", f"Undoing it failed: {error}"
+        except FAILURES as error:
+            state, entry.undone = "failed", f"Undoing it failed: {error}. {self._start_anyway()}"
         words = [f"It did not heal: {problem.rstrip('.')}.", entry.undone]
         return self._end(entry, state, " ".join(word for word in words if word))
 
-    def _undo_after_kill(self, entry: RungEntry, rung: Rung, diagnosis: Diagnosis) -> str:
+    def _start_anyway(self) -> str:
+        """After a step that could not be written down or undone; how k3s was left, as a sentence."""
         try:
-            entry.undone = rung.undo(self._context(entry, diagnosis))
             self._machine.start()
         except FAILURES as error:
+            return f"k3s may be stopped, and was not started: {error}. When that is cured: systemctl start k3s"
+        return "k3s was started, as it was found."
+
+    def _undo_after_kill(self, entry: RungEntry, rung: Rung, diagnosis: Diagnosis) -> str:
+        context = self._context(entry, diagnosis)
+        try:
+            entry.undone = rung.undo(context)
+            self._machine.start()
+        except (*FAILURES, RecordError) as error:
+            started = "" if isinstance(error, RungError) else f" {self._start_anyway()}"
             raise ClimbError(
                 f"An earlier run was killed in its rung {entry.name}, and that cannot be undone: {error}. "
-                f"The originals are in {self._record.folder}. Cure that, then run again."
+                f"The originals are in {self._record.folder}. Cure that, then run again.{started}"
             ) from error
         entry.state = "interrupted"
         self._record.save()
@@ -178,7 +208,7 @@ class Climb:
 
     def _end(self, entry: RungEntry, state: str, sentence: str) -> Outcome:
         entry.state, entry.sentence = state, sentence
-        entry.seconds = round(entry.seconds + self._machine.now() - entry.started_at, 1)
+        entry.seconds = round(entry.seconds + self._machine.uptime() - self._begun, 1)
         healed = state == "healed"
         if healed:
             self._record.pending = None
@@ -187,7 +217,7 @@ class Climb:
 
     def _nothing_left(self, diagnosis: Diagnosis, told: str) -> Outcome:
         """It is well although nobody has verified it yet: a killed run had done enough."""
-        begun = self._machine.now()
+        begun = self._machine.uptime()
         entry = RungEntry("", run=self._record.runs)
         context = self._context(entry, diagnosis)
         try:
@@ -196,7 +226,7 @@ class Climb:
                 settle(context)
         except FAILURES as error:
             problem = str(error)
-        seconds = round(self._machine.now() - begun, 1)
+        seconds = round(self._machine.uptime() - begun, 1)
         if problem:
             self._record.problem = problem
             self._record.save()
@@ -231,8 +261,11 @@ class Climb:
         return f"k3s runs, but not with the same cluster: {'; '.join(missing)}" if missing else ""
 
     def _missing(self, context: Context, *, new_cluster: bool) -> list[str]:
-        """What SQLite's cluster lacks of what it held; etcd's cannot be looked at before k3s runs."""
-        if (context.diagnosis.facts.get("datastore") or {}).get("kind") == "etcd":
+        """Why SQLite's cluster is another one; etcd's cannot be looked at before k3s runs, one elsewhere not at all.
+
+        What has changed in it otherwise is told.
+        """
+        if (context.diagnosis.facts.get("datastore") or {}).get("kind") in {"etcd", "external"}:
             self._record.kept = {"namespaces": None, "rbac": None, "objects": None}
             return []
         if new_cluster:
@@ -243,9 +276,12 @@ class Climb:
         before = expected_inventory(self._record)
         if before is None:
             return []
-        for line in verify.fewer(before, after):
-            self._record.add_lost(line)
-        return verify.differences(before, after)
+        another = verify.another(before, after)
+        if another:
+            return [another, *verify.differences(before, after)]
+        for line in [*verify.differences(before, after), *verify.fewer(before, after)]:
+            self._record.add_lost(f"Meanwhile, by somebody or something that uses the cluster: {line}")
+        return []
 
 
 def remember(machine: Machine, record: Record, diagnosis: Diagnosis) -> None:

@@ -51,7 +51,8 @@ def first_rung(cause: Cause, wishes: Wishes) -> str:
 def plan(causes: Sequence[Cause], wishes: Wishes, tried: Collection[str] = ()) -> list[Choice]:
     """The rungs that would be tried if none healed, in that order: each cause's own first, then what else helps.
 
-    The deletion stands at the end, and only where it was asked for by name.
+    The deletion stands at the end, and only where it was asked for by name and nothing waits for a person: a wrong
+    clock or a full disk is no reason to lose a cluster.
     """
     own: dict[str, str] = {}
     further: dict[str, str] = {}
@@ -66,6 +67,7 @@ def plan(causes: Sequence[Cause], wishes: Wishes, tried: Collection[str] = ()) -
         ordered = [Choice(name, own[name]) for name in LADDER if name in own]
         ordered += [Choice(name, further[name]) for name in LADDER if name in further and name not in own]
     allowed = [choice for choice in ordered if choice.rung != DELETE]
-    if wishes.allow_delete and causes and (not wishes.only or DELETE in wishes.only):
+    for_a_person = any(not first_rung(cause, wishes) and cause.id != GONE for cause in causes)
+    if wishes.allow_delete and causes and not for_a_person and (not wishes.only or DELETE in wishes.only):
         allowed.append(Choice(DELETE, causes[0].id))
     return [choice for choice in allowed if choice.rung not in wishes.skip and choice.rung not in tried]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.error import HTTPError, URLError
@@ -19,7 +20,7 @@ from urllib.request import Request
 from ansible.module_utils.backups import store
 from ansible.module_utils.backups.k3s import check, read_member, restore
 from ansible.module_utils.k3s_common import CONFIG_FOLDER, DATA_FOLDER, UNIT, K3sError
-from ansible.module_utils.k3s_node import Api, UnitState, unit_state
+from ansible.module_utils.k3s_node import KUBECONFIG, Api, UnitState, unit_state
 from ansible.module_utils.k3s_recovery import diagnosis as judging
 from ansible.module_utils.k3s_recovery import facts
 from ansible.module_utils.k3s_recovery.configuration import settings_with_places
@@ -29,6 +30,11 @@ from ansible.module_utils.kine_database import Inventory, inventory
 NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105  (a path)
 SAFE_MODE = f"{CONFIG_FOLDER}/config.yaml.d/99-recover-k3s-safe-mode.yaml"
 PATCH = "application/merge-patch+json"
+
+
+def since_boot() -> float:
+    """Seconds since the boot, time in suspend included: the network that comes back may set the clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class MachineError(Exception):
@@ -71,6 +77,9 @@ class Machine(Protocol):
 
     def now(self) -> float:
         """Seconds since 1970."""
+
+    def uptime(self) -> float:
+        """Seconds of a clock that nobody sets, for durations."""
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -127,6 +136,7 @@ class Server:
     def __init__(self, *, backups: str = store.DEFAULT_DIRECTORY, identity: str = "") -> None:
         self._backups = Path(backups)
         self._identity = identity
+        self._kubeconfig = ""
 
     def path(self, text: str) -> Path:
         """Itself."""
@@ -135,6 +145,10 @@ class Server:
     def now(self) -> float:
         """The clock."""
         return time.time()
+
+    def uptime(self) -> float:
+        """Since the boot."""
+        return since_boot()
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -166,7 +180,10 @@ class Server:
 
     def unit(self) -> UnitState:
         """By systemctl show."""
-        return unit_state(UNIT)
+        try:
+            return unit_state(UNIT)
+        except K3sError as error:
+            raise MachineError(str(error)) from error
 
     def _systemctl(self, *arguments: str, timeout: float = 60) -> None:
         done = self.run(["systemctl", *arguments], timeout=timeout)
@@ -189,9 +206,10 @@ class Server:
         self.run(["systemctl", "reset-failed", UNIT])
 
     def request(self, method: str, path: str, body: Any = None) -> Answer:
-        """With the kubeconfig that k3s has written last."""
+        """With the kubeconfig that k3s has written last, which may be elsewhere."""
+        self._kubeconfig = self._kubeconfig or settings_with_places().text("write-kubeconfig", KUBECONFIG)
         try:
-            api = Api()
+            api = Api(self._kubeconfig)
             data = None if body is None else json.dumps(body).encode()
             kind = PATCH if method == "PATCH" else "application/json"
             headers = {"Content-Type": kind, "Accept": "application/json"}
@@ -199,8 +217,9 @@ class Server:
             with api.opener.open(request, timeout=10) as answer:
                 return Answer(answer.status, _decoded(answer.read()))
         except HTTPError as error:
-            return Answer(error.code, _decoded(error.read()))
-        except (K3sError, URLError, ssl.SSLError, OSError, ValueError) as error:
+            return Answer(error.code, _decoded(_rest(error)))
+        # k3s may end in the middle of an answer
+        except (K3sError, URLError, ssl.SSLError, HTTPException, OSError, ValueError) as error:
             raise MachineError(f"the API does not answer: {getattr(error, 'reason', error)}") from error
 
     def answers(self) -> bool:
@@ -245,6 +264,14 @@ class Server:
     def read_member(self, backup: store.Backup, name: str) -> bytes:
         """With the identity, where the backup is encrypted."""
         return read_member(backup, name, identity=self._identity)
+
+
+def _rest(error: HTTPError) -> bytes:
+    """The body of an answer that is an error; b"" when it was cut off."""
+    try:
+        return error.read()
+    except (HTTPException, OSError):
+        return b""
 
 
 def _decoded(text: bytes) -> dict[str, Any]:

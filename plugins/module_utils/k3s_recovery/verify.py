@@ -70,7 +70,7 @@ class Watch:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._begun = machine.now()
+        self._begun = machine.uptime()
         self._seen: list[str] = []
         self._steady: tuple[str, int] | None = None
         self._steady_since = 0.0
@@ -81,7 +81,7 @@ class Watch:
     def look(self) -> str:
         """Look at the unit once; why it will not come up, empty while there is hope."""
         unit = self._machine.unit()
-        now = self._machine.now()
+        now = self._machine.uptime()
         self.running = unit.running
         self.words = f"k3s is not up: its unit is {unit.active} ({unit.sub})"
         starting = unit.active in {"active", "activating", "reloading"}
@@ -106,7 +106,7 @@ def wait_until_up(machine: Machine, *, name: str, address: str, timeout: float, 
     `timeout`: seconds until it has to be up; `stable`: seconds for which the same start has to run then.
     """
     watch = Watch(machine)
-    deadline = machine.now() + timeout
+    deadline = machine.uptime() + timeout
     while True:
         hopeless = watch.look()
         if hopeless:
@@ -115,7 +115,7 @@ def wait_until_up(machine: Machine, *, name: str, address: str, timeout: float, 
         if not problem and watch.running_seconds >= stable:
             return ""
         # once it is up only a new start can take away the time that it needs to prove itself
-        if machine.now() > deadline + (stable if not problem else 0):
+        if machine.uptime() > deadline + (stable if not problem else 0):
             return problem or f"k3s was started anew again and again, it ran {watch.running_seconds:.0f} s at last"
         machine.sleep(1)
 
@@ -144,6 +144,22 @@ def differences(before: Inventory, after: Inventory) -> list[str]:
         elif after.rbac[key] != value and not reconciled(key):
             found.append(f"{key} is not as it was")
     return found
+
+
+def another(before: Inventory, after: Inventory) -> str:
+    """Why this is not the cluster that it was, or "".
+
+    Rights that were changed or a namespace that is gone prove nothing: what the cluster runs, or somebody, may have
+    done so as soon as the API was up. A database never goes back by itself.
+    """
+    if after.revision < before.revision:
+        return f"its database is at revision {after.revision} and was at {before.revision}"
+    if before.bootstrap_keys and not after.bootstrap_keys:
+        return "its database does not hold its keys any more"
+    own = {name for name in before.namespaces if name != "default" and not name.startswith("kube-")}
+    if own and own.isdisjoint(after.namespaces):
+        return f"of its namespaces none is left ({', '.join(sorted(own))})"
+    return ""
 
 
 def fewer(before: Inventory, after: Inventory) -> list[str]:

@@ -58,6 +58,9 @@ class FakeServer:
     def __post_init__(self) -> None:
         self.calls = 0
         self.clock = 1_700_000_000.0
+        # by how much somebody has set the clock
+        self.clock_set = 0.0
+        self.datastore = ""
         self.started_at: float | None = None
         self.starts = 0
         self.log: list[str] = []
@@ -69,6 +72,8 @@ class FakeServer:
         self.address = OLD
         self.policies_off_ever = False
         self.cluster = "old"
+        # what is not as `inventory_of` says
+        self.holds: dict[str, Any] = {}
         self.the_backups: list[Backup] = []
         self.kept_backup = True
         self.restored = False
@@ -144,6 +149,9 @@ class FakeServer:
         return self.root / text.lstrip("/")
 
     def now(self) -> float:
+        return self.clock + self.clock_set
+
+    def uptime(self) -> float:
         return self.clock
 
     def sleep(self, seconds: float) -> None:
@@ -271,7 +279,7 @@ class FakeServer:
             refusal="",
             facts={
                 "node_name": NODE,
-                "datastore": {"kind": "etcd" if "etcd_membership" in self.faults else "sqlite"},
+                "datastore": {"kind": self.datastore or ("etcd" if "etcd_membership" in self.faults else "sqlite")},
                 "unit": {"running_seconds": 0.0},
                 "api": {"nodes": [{"internal_ips": [OLD]}]},
             },
@@ -280,8 +288,8 @@ class FakeServer:
 
     def inventory(self, database: Path) -> Inventory:  # noqa: ARG002
         if self.cluster == "new":
-            return inventory_of(namespaces=["default"], rbac={}, objects={})
-        return inventory_of()
+            return inventory_of(revision=5, namespaces=["default"], rbac={}, objects={})
+        return inventory_of(**self.holds)
 
     def last_good(self) -> Backup | None:
         return self.the_backups[0] if self.the_backups else None

@@ -13,8 +13,10 @@ from ansible.module_utils.k3s_recovery import record as records
 from ansible.module_utils.k3s_recovery.climb import Climb, Outcome
 from ansible.module_utils.k3s_recovery.machine import SAFE_MODE
 from ansible.module_utils.k3s_recovery.record import Record
-from ansible.module_utils.k3s_recovery.rungs.base import Settings
+from ansible.module_utils.k3s_recovery.rungs.base import Context, RungError, Settings
 from ansible.module_utils.k3s_recovery.rungs.node_object import owed
+from ansible.module_utils.k3s_recovery.rungs.restart import Restart
+from ansible.module_utils.kine_database import DatabaseError
 
 from tests.unit.k3s_recovery_climb.fake_server import CONFIG, NEW, OLD, SERVER, TOKEN, FakeServer, Killed
 
@@ -454,3 +456,81 @@ def test_a_k3s_that_runs_with_a_cause_left_is_not_healed(tmp_path: Path) -> None
     record, outcomes = recover(server, Settings(stable_seconds=10, timeout_seconds=30, only=("restart",)))
     assert states(record) == [("restart", "undone")]
     assert not outcomes[-1].healed
+
+
+def test_a_server_that_came_up_by_itself_loses_nothing_more(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path, {"unknown"}, never_heals={"unknown"})
+    record = begin(server)
+    settings = Settings(stable_seconds=10, timeout_seconds=30, only=("restart", "node_object"))
+    assert Climb(server, record, settings).step().state == "undone"
+    server.faults, server.never_heals = set(), set()
+    assert server.node is not None
+    server.node["status"]["addresses"][0]["address"] = NEW
+    outcomes = climb(server, record, settings)
+    assert [(outcome.rung, outcome.healed) for outcome in outcomes] == [("", True)]
+    assert "delete node" not in server.log
+
+
+def test_a_cluster_in_an_external_datastore_is_healed_and_never_deleted(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path, {"node_ip_stale"})
+    server.datastore = "external"
+    record = begin(server)
+    server.path(f"{SERVER}/db/state.db").unlink()
+
+    def none(_database: Path) -> Any:
+        raise DatabaseError("no such file")
+
+    server.inventory = none  # type: ignore[method-assign]
+    outcomes = climb(server, record)
+    assert outcomes[-1].healed
+    server = FakeServer(tmp_path / "two", {"unknown"}, never_heals={"unknown"})
+    server.datastore = "external"
+    settings = Settings(stable_seconds=10, timeout_seconds=30, only=("delete_cluster",), allow_delete=True)
+    record, _outcomes = recover(server, settings)
+    assert states(record) == [("delete_cluster", "skipped")]
+    assert server.path(f"{SERVER}/tls/service.key").exists()
+
+
+def test_what_the_cluster_itself_changes_meanwhile_takes_no_heal_back(tmp_path: Path) -> None:
+    server = FakeServer(tmp_path, {"node_ip_stale"})
+    server.holds = {"namespaces": ["default", "integr8scode", "old-one"]}
+    record = begin(server)
+    server.holds = {"revision": 120, "rbac": {"/registry/roles/integr8scode/k8s-worker": "changed"}}
+    assert climb(server, record)[-1].healed
+    lost = " ".join(records.load(record.folder).lost)
+    assert "namespace old-one is gone" in lost
+    assert "/registry/roles/integr8scode/k8s-worker is not as it was" in lost
+
+
+def test_a_record_that_cannot_be_written_leaves_k3s_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = FakeServer(tmp_path, {"node_ip_stale"})
+    record = begin(server)
+    server.start()
+    save = Record.save
+
+    def full(self: Record) -> None:
+        if server.started_at is None:
+            raise records.RecordError("no space left")
+        save(self)
+
+    monkeypatch.setattr(Record, "save", full)
+    with pytest.raises(records.RecordError, match=r"no space left k3s was started, as it was found"):
+        Climb(server, record, DEFAULTS).step()
+    assert server.started_at is not None
+
+
+def test_an_undo_that_fails_leaves_k3s_started(tmp_path: Path) -> None:
+    class Full(Restart):
+        def apply(self, context: Context) -> str:
+            context.machine.stop()
+            raise RungError("no")
+
+        def undo(self, context: Context) -> str:  # noqa: ARG002
+            raise OSError("no space left")
+
+    server = FakeServer(tmp_path, {"unknown"}, never_heals={"unknown"})
+    record = begin(server)
+    outcome = Climb(server, record, DEFAULTS, rungs={"restart": Full()}).step()
+    assert outcome.state == "failed"
+    assert "no space left. k3s was started" in outcome.sentence
+    assert server.started_at is not None

@@ -47,6 +47,13 @@ def test_all_gone_is_restored_where_there_is_a_backup() -> None:
     assert names(gone, allow_delete=True) == ["delete_cluster"]
 
 
+@pytest.mark.parametrize("name", ["clock_wrong", "port_taken", "disk_full", "configuration_unreadable"])
+def test_nothing_is_deleted_for_what_a_person_heals(name: str) -> None:
+    assert names(cause(name, ""), allow_delete=True) == []
+    assert "delete_cluster" not in names(cause(name, ""), cause("unknown", "restart"), allow_delete=True)
+    assert names(cause(name, ""), allow_delete=True, only={"delete_cluster"}) == []
+
+
 def test_the_deletion_comes_last() -> None:
     assert names(NODE_IP, allow_delete=True)[-1] == "delete_cluster"
 

@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def lock(path: Path, run: str, clock: Clock, wait: float = 5) -> Lock:
-    return Lock(run, by=f"{run}@host", path=path, wait_seconds=wait, now=clock.now, sleep=clock.sleep)
+    return Lock(run, by=f"{run}@host", path=path, wait_seconds=wait, now=clock.now, uptime=clock.now, sleep=clock.sleep)
 
 
 def test_the_same_run_gets_in_for_each_of_its_steps(path: Path) -> None:
@@ -89,3 +89,37 @@ def test_a_link_in_its_place_is_not_followed(path: Path, tmp_path: Path) -> None
     with pytest.raises(OSError, match="lock"):
         lock(path, "one", Clock()).__enter__()
     assert (tmp_path / "elsewhere").read_text() == "precious"
+
+
+def test_a_clock_that_is_set_back_keeps_nobody_out(path: Path) -> None:
+    clock, wall = Clock(), Clock()
+    with Lock("one", path=path, now=wall.now, uptime=clock.now):
+        pass
+    wall.time -= 86400
+    clock.time += LEASE_SECONDS + 1
+    with Lock("two", path=path, wait_seconds=0, now=wall.now, uptime=clock.now):
+        pass
+
+
+def test_only_its_owner_can_reach_it(path: Path) -> None:
+    with lock(path / "file", "one", Clock()):
+        assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_check_sees_who_is_at_work_and_takes_nothing(path: Path) -> None:
+    clock = Clock()
+    check = lock(path, "check", clock)
+    assert check.others() == ""
+    assert not path.exists()
+    with lock(path, "one", clock) as held:
+        held.tell("safe_mode")
+        assert "one@host" in check.others()
+        assert "safe_mode" in check.others()
+    assert "one@host" in check.others()
+    clock.time += LEASE_SECONDS + 1
+    assert check.others() == ""
+
+
+def test_a_check_does_not_see_a_killed_step(path: Path) -> None:
+    path.write_text(json.dumps({"run": "one", "rung": "restart", "pid": 2**22 + 1, "touched": Clock().time}))
+    assert lock(path, "check", Clock()).others() == ""

@@ -78,6 +78,16 @@ def test_a_check_plans_and_changes_nothing(bench: Bench) -> None:
     assert bench.call("step", check=True)["skipped"]
 
 
+def test_a_check_keeps_nobody_waiting_and_waits_for_nobody(bench: Bench) -> None:
+    bench.call("begin", run="check", check=True)
+    begun = bench.call("begin", run="real")
+    assert (begun["locked"], begun["needed"]) == ("", True)
+    planned = bench.call("begin", run="check", by="other", check=True)
+    assert "me@here" in planned["told"][0]
+    assert (planned["locked"], planned["report"]["result"]) == ("", "planned")
+    assert bench.call("step", run="real")["healed"]
+
+
 def test_no_room_fails_before_anything(bench: Bench) -> None:
     bench.room = False
     failed = bench.call("begin")

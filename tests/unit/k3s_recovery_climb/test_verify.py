@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.k3s_recovery.verify import differences, fewer, wait_until_up
+from ansible.module_utils.k3s_recovery.verify import another, differences, fewer, wait_until_up
 
 from tests.unit.k3s_recovery_climb.fake_server import NEW, NODE, OLD, FakeServer, inventory_of
 
@@ -81,3 +81,33 @@ def test_fewer_lasting_objects_are_told() -> None:
     assert fewer(inventory_of(), inventory_of(objects={"configmaps": 1, "events": 0})) == [
         "configmaps: 3 before, 1 now"
     ]
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        ({"revision": 99}, "revision 99 and was at 100"),
+        ({"bootstrap_keys": 0}, "keys"),
+        ({"namespaces": ["default"]}, "none is left (integr8scode)"),
+        ({"revision": 101, "rbac": {ROLE: "zz"}}, ""),
+    ],
+)
+def test_what_makes_it_another_cluster(after: dict[str, object], why: str) -> None:
+    told = another(inventory_of(), inventory_of(**after))
+    assert why in told
+    assert bool(told) == bool(why)
+
+
+@pytest.mark.parametrize("step", [86400.0, -86400.0])
+def test_a_clock_that_is_set_changes_no_duration(tmp_path: Path, step: float) -> None:
+    server = FakeServer(tmp_path)
+    original = server.sleep
+
+    def set_it(seconds: float) -> None:
+        original(seconds)
+        server.clock_set = step
+
+    server.sleep = set_it  # type: ignore[method-assign]
+    began = server.uptime()
+    assert wait(server) == ""
+    assert 60 <= server.uptime() - began < 70

@@ -18,6 +18,8 @@ class DeleteCluster(Rung):
         """Never without the name, a backup of what is there, and a datastore of which one can be made."""
         if not context.settings.allow_delete:
             return "it was not asked for by this server's name"
+        if (context.diagnosis.facts.get("datastore") or {}).get("kind") == "external":
+            return "the cluster is in an external datastore, from which k3s would take it back"
         if not context.record.backup.get("path"):
             return "there is no backup of what it would destroy"
         return ""
