@@ -235,9 +235,14 @@ def main() -> None:
         else:
             with lock:
                 lock.tell(parameters["state"])
-                result = actions[parameters["state"]](module, machine, lock)
-                if parameters["state"] == "finish" or not result.get("needed", True):
-                    lock.release()
+                # a run that cannot even begin has no next step, as one that is over
+                over = parameters["state"] != "step"
+                try:
+                    result = actions[parameters["state"]](module, machine, lock)
+                    over = parameters["state"] == "finish" or not result.get("needed", True)
+                finally:
+                    if over:
+                        lock.release()
         result["locked"] = ""
     except LockedError as error:
         if parameters["wait_seconds"] == 0 and parameters["state"] == "begin":

@@ -95,6 +95,9 @@ def test_no_room_fails_before_anything(bench: Bench) -> None:
     assert "no room" in failed["msg"]
     assert bench.server.log == []
     assert not (bench.path / "recovery").exists()
+    bench.room = True
+    # and keeps the next run from nothing
+    assert bench.call("begin", run="two")["locked"] == ""
 
 
 def test_another_run_is_told_and_not_failed_at_once(bench: Bench) -> None:
