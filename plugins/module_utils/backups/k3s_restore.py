@@ -18,7 +18,7 @@ from ansible.module_utils.backups import archive, store
 from ansible.module_utils.backups.k3s_parts import ASIDE, PARTS, READY, Layout, layout
 from ansible.module_utils.backups.store import Backup, BackupError
 from ansible.module_utils.backups.swap import Item, Swap, leftovers, make_parents, there
-from ansible.module_utils.k3s_common import BINARY, token_secret
+from ansible.module_utils.k3s_common import BINARY, K3sError, token_secret
 from ansible.module_utils.k3s_node import unit_state
 from ansible.module_utils.k3s_recovery.configuration import settings_with_places
 from ansible.module_utils.k3s_recovery.facts import written_tokens
@@ -283,6 +283,8 @@ def refuse_running() -> None:
     except OSError:
         # no systemd, no unit
         return
+    except K3sError as error:
+        raise BackupError(f"{error} {UNTOUCHED}") from error
     if unit.active in {"active", "activating", "reloading", "deactivating"}:
         raise BackupError(f"k3s is {unit.active} ({unit.sub}). {UNTOUCHED} Cure: {STOP}, then run it again")
 

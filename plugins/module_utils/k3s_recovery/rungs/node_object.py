@@ -78,7 +78,7 @@ def put_back(context: Context, entry: RungEntry) -> None:
     """
     saved = entry.data["saved"]
     path = f"/api/v1/nodes/{saved['name']}"
-    deadline = context.machine.now() + PATIENCE_SECONDS
+    deadline = context.machine.uptime() + PATIENCE_SECONDS
     while True:
         said = "no answer"
         with contextlib.suppress(MachineError):
@@ -88,7 +88,7 @@ def put_back(context: Context, entry: RungEntry) -> None:
             said = answer.message
             if answer.status == 200:
                 break
-        if context.machine.now() > deadline:
+        if context.machine.uptime() > deadline:
             raise RungError(f"Labels and taints of {saved['name']} could not be put back: {said}. Run again.")
         context.machine.sleep(1)
     entry.data["put_back"] = True
@@ -146,9 +146,9 @@ class NodeObject(Rung):
         if steady and context.machine.unit().running and context.node().body:
             return False
         enter(context)
-        deadline = context.machine.now() + context.settings.timeout_seconds
+        deadline = context.machine.uptime() + context.settings.timeout_seconds
         while not context.node().body:
-            if context.machine.now() > deadline:
+            if context.machine.uptime() > deadline:
                 raise RungError("The API does not come up, so the Node object cannot be reached. Nothing was deleted.")
             context.machine.sleep(1)
         return True

@@ -50,9 +50,9 @@ class NodePassword(Rung):
         context.step("start for its API")
         if not context.machine.unit().running:
             context.machine.start()
-        deadline = context.machine.now() + context.settings.timeout_seconds
+        deadline = context.machine.uptime() + context.settings.timeout_seconds
         while not context.machine.answers():
-            if context.machine.now() > deadline:
+            if context.machine.uptime() > deadline:
                 raise RungError("The API does not come up, so the stored node password cannot be reached.")
             context.machine.sleep(1)
         name = f"{context.node_name}.node-password.k3s"
