@@ -1,0 +1,1 @@
+"""Releases on a server: the lock, the switch, the way back."""
