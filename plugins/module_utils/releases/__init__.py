@@ -1,1 +1,1 @@
-"""Releases on a server: the lock, the switch, the way back."""
+"""Releases on a server: what is there, how the stack gets from one to another without a failed request, and back."""
