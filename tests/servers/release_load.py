@@ -281,6 +281,7 @@ class Load:
         run: name of the run; every run needs another one.
         login: user name and password.
         records: after the block, in the order in which they ended.
+        steady: when nothing else happened (unix seconds), for comparison; whoever uses the load says so.
     """
 
     host: Any
@@ -288,6 +289,7 @@ class Load:
     run: str
     login: Mapping[str, str]
     records: list[Record] = field(default_factory=list)
+    steady: tuple[float, float] = (0, 0)
 
     @property
     def output(self) -> Path:
