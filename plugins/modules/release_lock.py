@@ -16,7 +16,8 @@ options:
   state:
     description:
       - C(held) takes the lock or renews it, and fails while another run may live.
-      - C(released) gives it back where O(run) holds it; with O(force) it removes any.
+      - C(released) gives it back where O(run) holds it, unless the server switches at this moment, which gives it back
+        itself; with O(force) it removes any.
       - C(read) only says who holds it.
     type: str
     choices: [held, released, read]
@@ -130,13 +131,20 @@ def held(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
     return {**answer, "replaced": replaced.to_dict() if replaced else None}
 
 
+def give_back(base: Path, run: str) -> bool:
+    """Give the lock back unless the server works on without its controller. Raises LockedError, OSError."""
+    owner = lock.read_owner(base)
+    if owner is None or (owner.phase == lock.SWITCHING and lock.switch_active()):
+        return False
+    return lock.release(base, run)
+
+
 def released(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
     """Give the lock back, or remove it. Raises LockedError, OSError."""
     base = Path(parameters["base"])
     done = False
     if not check:
-        done = lock.remove(base) if parameters["force"] else lock.release(base, parameters["run"])
-    # a lock that cannot be understood is in nobody's way here
+        done = lock.remove(base) if parameters["force"] else give_back(base, parameters["run"])
     return {**(_described(None) if done else _described(lock.read_owner(base))), "released": done}
 
 

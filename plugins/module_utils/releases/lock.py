@@ -70,7 +70,7 @@ class Owner:
         """One sentence for people; `now` in seconds since 1970."""
         heard = max(0, round((time.time() if now is None else now) - self.heartbeat))
         host, pid = self.controller.get("host"), self.controller.get("pid")
-        where = f" from {host} (process {pid})" if host else ""
+        where = (f" from {host}" if host else "") + (f" (process {pid})" if pid else "")
         doing = "the server is switching" if self.phase == SWITCHING else "it is preparing"
         return (
             f"{self.action or 'run'} {self.what} by {self.by or 'somebody'}{where} holds the lock since "

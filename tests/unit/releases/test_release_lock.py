@@ -74,6 +74,15 @@ def test_a_dead_run_is_replaced_and_named(ask: Any) -> None:
     assert (answer["owner"]["run"], answer["replaced"]["run"]) == ("next", RUN)
 
 
+def test_a_switch_that_works_keeps_its_lock(ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(**held())
+    lock.beat(tmp_path, RUN, lock.SWITCHING)
+    monkeypatch.setattr(lock, "switch_active", lambda: True)
+    assert not ask(state="released", run=RUN)["released"]
+    monkeypatch.setattr(lock, "switch_active", lambda: False)
+    assert ask(state="released", run=RUN)["released"]
+
+
 def test_people_remove_any_lock(ask: Any, tmp_path: Path) -> None:
     ask(**held())
     assert not ask(state="released", run="other")["released"]
