@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from ansible.module_utils.integr8scode_docker import (
@@ -120,21 +121,51 @@ def problem_of(container: Any) -> str | None:
     return None if health == "healthy" else f"is {health}"
 
 
-def has_died(container: Any) -> bool:
-    """Whether a container that was just made has ended already, be it that Docker started it again."""
-    return bool(container.attrs["RestartCount"]) or container.attrs["State"]["Status"] in (
+def restarts_of(containers: Iterable[Any]) -> dict[str, int]:
+    """How often Docker has restarted each container so far, by id: what comes on top is news."""
+    return {one.id: int(one.attrs["RestartCount"]) for one in containers}
+
+
+def has_died(container: Any, before: Mapping[str, int]) -> bool:
+    """Whether a container has ended since, be it that Docker started it again.
+
+    :param before: its restarts until then, from `restarts_of`; one that is not there was made since.
+    """
+    return container.attrs["RestartCount"] > before.get(container.id, 0) or container.attrs["State"]["Status"] in (
         "exited",
         "dead",
         "restarting",
     )
 
 
+def stop_and_remove(container: Any) -> None:
+    """Stop a container with the grace that it was made with, and remove it; it may be gone already.
+
+    :raises OSError: the engine refuses.
+    """
+    grace = container.attrs["Config"].get("StopTimeout") or 10
+    try:
+        patiently(partial(container.stop, timeout=grace))
+        patiently(partial(container.remove, force=True))
+    except docker_errors.NotFound:
+        # by hand, or in the call whose answer was lost with the engine
+        return
+
+
 def wait_until_well(
-    stack: Stack, service: str, wanted: str, deadline: float, *, limit: float, pause: float = 0.5
+    stack: Stack,
+    service: str,
+    wanted: str,
+    deadline: float,
+    *,
+    limit: float,
+    before: Mapping[str, int],
+    pause: float = 0.5,
 ) -> list[Any]:
     """Wait until every container of a service's new definition runs and is healthy; those containers.
 
     :param wanted: the definition's hash.
+    :param before: restarts until now, from `restarts_of`.
     :param deadline: by ``time.monotonic()``.
     :param limit: what to call the deadline in the error, seconds.
     :raises ServiceError: one has ended, or the time is over.
@@ -142,7 +173,7 @@ def wait_until_well(
     while True:
         ours = [one for one in stack.of(service) if is_of(one, wanted)]
         for container in ours:
-            if has_died(container):
+            if has_died(container, before):
                 problem = problem_of(container) or "was restarted by Docker"
                 raise ServiceError(f"the new {service} {problem} soon after its start", [container])
         found = [problem for problem in map(problem_of, ours) if problem]

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Journal:
         self._began = time.monotonic()
 
     def say(self, step: str, state: str, text: str = "") -> None:
-        """Add a line, for who follows and for the unit's journal. Raises OSError."""
+        """Add a line, for who follows and for the unit's journal; a full disk must not stop a switch half-way."""
         entry = {
             "at": round(time.time(), 3),
             "seconds": round(time.monotonic() - self._began, 1),
@@ -41,9 +41,10 @@ class Journal:
             "state": state,
             "text": text,
         }
-        with (self.folder / "progress.jsonl").open("a", encoding="utf-8") as file:
+        with suppress(OSError), (self.folder / "progress.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        print(f"{self.prefix}{step}: {text or state}", flush=True)
+        with suppress(OSError):
+            print(f"{self.prefix}{step}: {text or state}", flush=True)
 
     @contextmanager
     def step(self, name: str, text: str = "") -> Iterator[None]:

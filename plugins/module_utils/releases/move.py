@@ -8,16 +8,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ansible.module_utils.atomic_files import Access, read_file, write_file
-from ansible.module_utils.integr8scode_docker import docker_errors
 from ansible.module_utils.releases import executions
 from ansible.module_utils.releases.compose import Compose
-from ansible.module_utils.releases.containers import Stack, patiently, problem_of
+from ansible.module_utils.releases.containers import Stack, patiently, problem_of, stop_and_remove
 from ansible.module_utils.releases.edge import Edge
 from ansible.module_utils.releases.job import Settings
 from ansible.module_utils.releases.journal import Journal
@@ -171,7 +169,9 @@ class Move:
         due = [one for one in self._ordered(self.due) if only is None or one in only]
         first = not self.stack.of("backend")
         self._infrastructure([one for one in due if one in self.settings.infrastructure])
-        self._seed()
+        if only is None:
+            # going back puts back what ran, and no password is part of that
+            self._seed()
         self._edge("edge" in due)
         lost: list[str] = []
         if first:
@@ -271,10 +271,9 @@ class Move:
     def _orphans(self) -> None:
         for service in self.orphans():
             with self._doing("orphans", f"removing {service}, which this release does not have"):
+                self._touch([service])
                 for container in self.stack.of(service):
-                    grace = container.attrs["Config"].get("StopTimeout") or 20
-                    patiently(partial(container.stop, timeout=grace))
-                    patiently(partial(_removed, container))
+                    stop_and_remove(container)
 
     def _touch(self, services: list[str]) -> None:
         self.touched += [one for one in services if one not in self.touched]
@@ -304,10 +303,3 @@ class Move:
             username=self.settings.verify_username,
             passwords=self.passwords(),
         )
-
-
-def _removed(container: Any) -> None:
-    try:
-        container.remove(force=True)
-    except docker_errors.NotFound:
-        return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from ansible.module_utils.releases.containers import (
     is_of,
     patiently,
     problem_of,
+    restarts_of,
+    stop_and_remove,
     wait_until_well,
 )
 from ansible.module_utils.releases.edge import Edge
@@ -91,15 +92,16 @@ class Rolling:
         :raises ComposeError: it could not be started.
         """
         wanted = self.hashes[service]
-        self._remove(
-            [one for one in self.stack.of(service) if one.attrs["State"]["Status"] not in ("running", "restarting")]
-        )
+        for one in self.stack.of(service):
+            if one.attrs["State"]["Status"] not in ("running", "restarting"):
+                stop_and_remove(one)
+        before = restarts_of(self.stack.of(service))
         old = self.stale(service)
         deadline = time.monotonic() + self.healthy_seconds
         if not any(is_of(one, wanted) for one in self.stack.of(service)):
             number = len(old) + 1
             patiently(lambda: self.compose.up([service], "--no-recreate", "--scale", f"{service}={number}"))
-        (new, *more) = wait_until_well(self.stack, service, wanted, deadline, limit=self.healthy_seconds)
+        (new, *more) = wait_until_well(self.stack, service, wanted, deadline, limit=self.healthy_seconds, before=before)
         self.edge.wait_for(service, addresses(new), deadline)
         self.edge.undrain(service, addresses(new))
         self.say(f"the new {service} ({new.short_id}) takes requests")
@@ -115,7 +117,7 @@ class Rolling:
         left = self.edge.drain(service, known, requests=self.drain_seconds, streams=self.stream_seconds)
         if left:
             self.say(f"{left} requests or event streams of the old {service} were still open when their time was over")
-        self._stop([container])
+        stop_and_remove(container)
         self.edge.forget(service, known)
 
     def in_place(self, service: str) -> None:
@@ -125,9 +127,11 @@ class Rolling:
         :raises ComposeError: it could not be started.
         """
         deadline = time.monotonic() + self.healthy_seconds
+        wanted, before = self.hashes[service], restarts_of(self.stack.of(service))
         patiently(lambda: self.compose.up([service], "--scale", f"{service}=1"))
-        (new, *_) = wait_until_well(self.stack, service, self.hashes[service], deadline, limit=self.healthy_seconds)
+        (new, *_) = wait_until_well(self.stack, service, wanted, deadline, limit=self.healthy_seconds, before=before)
         self.edge.wait_for(service, addresses(new), deadline)
+        self.edge.undrain(service, addresses(new))
 
     def has_copy(self, service: str) -> bool:
         """Whether a healthy copy of the wanted definition runs already: one of two, in a switch that was cut off."""
@@ -148,29 +152,21 @@ class Rolling:
         :raises ComposeError: it could not be started.
         """
         deadline = time.monotonic() + self.healthy_seconds
+        before = restarts_of(one for ours in self.stack.containers().values() for one in ours)
         patiently(lambda: self.compose.up(services))
         if healthy:
             for service in services:
-                wait_until_well(self.stack, service, self.hashes[service], deadline, limit=self.healthy_seconds)
+                wanted = self.hashes[service]
+                wait_until_well(self.stack, service, wanted, deadline, limit=self.healthy_seconds, before=before)
             return
         settled = time.monotonic() + SETTLE_SECONDS
         while True:
             found = self.stack.containers()
             for service in services:
                 for container in found.get(service, []):
-                    if has_died(container):
+                    if has_died(container, before):
                         problem = problem_of(container) or "was restarted by Docker"
                         raise ServiceError(f"the new {service} {problem} soon after its start", [container])
             if time.monotonic() > settled:
                 return
             time.sleep(0.5)
-
-    def _stop(self, containers: list[Any]) -> None:
-        for container in containers:
-            grace = container.attrs["Config"].get("StopTimeout") or 10
-            patiently(partial(container.stop, timeout=grace))
-        self._remove(containers)
-
-    def _remove(self, containers: list[Any]) -> None:
-        for container in containers:
-            patiently(partial(container.remove, force=True))
