@@ -172,6 +172,8 @@ class Playbook:
                     "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
                     "ANSIBLE_NOCOLOR": "1",
                     "PYTHONUNBUFFERED": "1",
+                    # else a task is named when it is over
+                    "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1",
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -249,6 +251,13 @@ class Stage:
             assert run.process.poll() is None, f"ended before {self.name}:\n{run.output}"
             assert time.monotonic() < deadline, f"{self.name} was not reached in {seconds} s:\n{run.output}"
             time.sleep(0.1)
+
+
+def forget_images(host: Any, tag: str) -> None:
+    """Remove the images of a release that does not run from the server, so that a deploy has something to pull."""
+    for repository, digest in digests(tag).items():
+        image = f"registry.lab.test/{repository}"
+        host.run(f"docker rmi --force {image}@{digest}; docker rmi --force {image}:{tag}")
 
 
 def digests(tag: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from tests.servers.releases import (
     Stage,
     changed,
     current,
+    forget_images,
     history,
     ids,
     is_switching,
@@ -36,9 +37,9 @@ from tests.servers.releases import (
 # the first four on the controller, the others on the server, where the work goes on without it
 STAGES = (
     Stage("asking the server", task="Look at the server"),
-    Stage("locking", task="[Ll]ock"),
-    Stage("pulling", task="[Pp]ull|[Ff]etch"),
-    Stage("writing the release", task="[Ww]rite the release"),
+    Stage("locking", task="Lock every server"),
+    Stage("pulling", task="Pull the images"),
+    Stage("writing the release", task="Write the release"),
     Stage("trial", step="trial"),
     Stage("backend", step="backend"),
     Stage("frontend", step="frontend"),
@@ -74,6 +75,7 @@ def deploy(request: pytest.FixtureRequest, host: Any, other: str, tmp_path: Path
     inventory = request.config.getoption("--inventory")
     # long enough to be hit
     settings = json.dumps({"integr8scode_stable_seconds": 8})
+    forget_images(host, other)
     arguments = ("deploy.yml", "-e", f"tag={other}", "-e", settings)
     run = Playbook(arguments, inventory, tmp_path / "deploy.log", newest_run(host))
     yield run
