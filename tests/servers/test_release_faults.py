@@ -36,10 +36,10 @@ from tests.servers.releases import (
 
 # the first four on the controller, the others on the server, where the work goes on without it
 STAGES = (
-    Stage("asking the server", task="Look at the server"),
-    Stage("locking", task="Lock every server"),
-    Stage("pulling", task="Pull the images"),
-    Stage("writing the release", task="Write the release"),
+    Stage("asking the server", task=r"refuse_server \| Look at the server"),
+    Stage("locking", task=r"lock_all \| Lock every server"),
+    Stage("pulling", task=r"release \| Pull the images"),
+    Stage("writing the release", task=r"release \| Write the release"),
     Stage("trial", step="trial"),
     Stage("backend", step="backend"),
     Stage("frontend", step="frontend"),
