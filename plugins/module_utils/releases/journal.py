@@ -66,6 +66,9 @@ def prepare(runs: Path, run: str, job: Mapping[str, Any]) -> Path:
         ensure_folder(folder, FOLDER if folder == runs else Access(0, 0, 0o755))
     folder = runs / run
     ensure_folder(folder, FOLDER)
+    for name in ("result.json", "progress.jsonl"):
+        # of a former switch in the same run
+        (folder / name).unlink(missing_ok=True)
     write_file(folder / "job.json", (json.dumps(job, indent=2) + "\n").encode(), FILE)
     old = sorted((path for path in runs.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for path in old[:-KEPT_RUNS]:
@@ -95,7 +98,8 @@ def read(folder: Path, after: int) -> tuple[list[dict[str, Any]], int, dict[str,
                 if not line.endswith(b"\n"):
                     break
                 after += len(line)
-                lines.append(json.loads(line))
+                with suppress(ValueError):  # a power cut
+                    lines.append(json.loads(line))
     return lines, after, result
 
 
