@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -106,8 +105,3 @@ def read(folder: Path, after: int) -> tuple[list[dict[str, Any]], int, dict[str,
 def remove(folder: Path) -> None:
     """Forget a run that has not begun."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def exists(folder: Path) -> bool:
-    """Whether such a run is known here."""
-    return os.path.isfile(folder / "job.json")
