@@ -86,7 +86,7 @@ class Switch:
         if outcome.result != "refused":
             self._remember(outcome)
         if outcome.good:
-            self._prune()
+            outcome.sentences.extend(self._prune())
         try:
             with self.journal.step("unlock"):
                 lock.release(self.layout.base, self.job.run)
@@ -288,10 +288,12 @@ class Switch:
             # a full disk must not hide how it ended
             self.journal.say("history", "failed", str(error))
 
-    def _prune(self) -> None:
+    def _prune(self) -> list[str]:
+        """Remove what no kept release needs; what could not be, as sentences."""
         try:
             with self.journal.step("prune"):
                 for sentence in prune(self.layout, self.stack.client, self.settings.keep_releases):
                     self.journal.say("prune", "done", sentence)
         except FAILURES as error:
-            self.notes.append(f"Not everything old could be removed: {error}")
+            return [f"Not everything old could be removed: {error}"]
+        return []
