@@ -54,11 +54,15 @@ class Compose:
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
     def up(self, services: Iterable[str], *options: str) -> None:
-        """Create and start services as the release defines them; nothing is pulled, nothing else is touched.
+        """Create and start services as the release defines them; nothing is pulled.
+
+        What they depend on comes along, and is left alone as long as it is what the release says. (Not ``--no-deps``:
+        Compose before 2.27 counts the dependencies into a container's hash, and would make it anew at the next ``up``.)
+
 
         :raises ComposeError: it failed.
         """
-        self.call("up", "--detach", "--no-build", "--no-deps", "--pull", "never", *options, *services)
+        self.call("up", "--detach", "--no-build", "--pull", "never", *options, *services)
 
     def run(self, service: str, *arguments: str) -> str:
         """Run a throw-away container of a service and return what it printed.

@@ -168,17 +168,21 @@ def wait_until_well(
     :param before: restarts until now, from `restarts_of`.
     :param deadline: by ``time.monotonic()``.
     :param limit: what to call the deadline in the error, seconds.
-    :raises ServiceError: one has ended, or the time is over.
+    :raises ServiceError: there is none, one has ended, or the time is over.
     """
     while True:
-        ours = [one for one in stack.of(service) if is_of(one, wanted)]
+        found_all = stack.of(service)
+        ours = [one for one in found_all if is_of(one, wanted)]
+        if not ours:
+            # it was created before this is called
+            raise ServiceError(f"no container of {service} is what the release says it should be", found_all)
         for container in ours:
             if has_died(container, before):
                 problem = problem_of(container) or "was restarted by Docker"
                 raise ServiceError(f"the new {service} {problem} soon after its start", [container])
         found = [problem for problem in map(problem_of, ours) if problem]
-        if ours and not found:
+        if not found:
             return ours
         if time.monotonic() > deadline:
-            raise ServiceError(f"after {limit:.0f} s {service} {found[0] if found else 'has no container'}", ours)
+            raise ServiceError(f"after {limit:.0f} s {service} {found[0]}", ours)
         time.sleep(pause)

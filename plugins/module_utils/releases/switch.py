@@ -245,11 +245,14 @@ class Switch:
     def _undo(self, move: Move, previous: Release) -> None:
         """Put back what this switch has touched, and verify it. Raises one of FAILURES."""
         back = Move(previous, self.layout, self.stack, self.settings, self.journal, sleep=self._sleep)
-        # and what a switch that was cut off before this one has left of the same release, or beside the old copy
+        # and what a switch that was cut off before this one has left: of the same release, beside the old copy, or away
+        running = self.stack.containers()
         left = [
             service
-            for service, found in self.stack.containers().items()
-            if len(found) > 1 or any(is_of(one, move.hashes.get(service, "")) for one in found)
+            for service, found in {**{name: [] for name in back.hashes}, **running}.items()
+            if len(found) != 1
+            or found[0].attrs["State"]["Status"] != "running"
+            or is_of(found[0], move.hashes.get(service, ""))
         ]
         known = self._apply(back, only=[*move.touched, *left], waiting=False)
         expected = dict(back.hashes)
