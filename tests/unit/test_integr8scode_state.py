@@ -198,8 +198,12 @@ def test_files_are_described_and_links_not_followed(tmp_path: Path) -> None:
         assert (found["kind"], found["sha256"]) == (kind, None)
 
 
-def test_libraries_are_found_without_loading_them() -> None:
-    assert machine.importable(["json", "no_such_library_here"]) == {"json": True, "no_such_library_here": False}
+def test_libraries_are_found_without_loading_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_a_folder_here").mkdir()
+    (tmp_path / "a_library_here.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["json", "a_library_here", "only_a_folder_here", "no_such_library_here"]
+    assert machine.importable(names) == dict(zip(names, (True, True, False, False), strict=True))
 
 
 def fake_systemctl(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:

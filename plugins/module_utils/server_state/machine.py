@@ -101,7 +101,13 @@ def describe_path(path: Path) -> dict[str, Any] | None:
 
 def importable(names: Iterable[str]) -> dict[str, bool]:
     """Return whether this Python finds each top-level module; none is imported."""
-    return {name: name in sys.modules or PathFinder.find_spec(name) is not None for name in names}
+
+    def found(name: str) -> bool:
+        spec = PathFinder.find_spec(name)
+        # a folder of that name without code has no origin
+        return spec is not None and spec.origin is not None
+
+    return {name: name in sys.modules or found(name) for name in names}
 
 
 def read_units(names: list[str]) -> dict[str, dict[str, Any]]:
