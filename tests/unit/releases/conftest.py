@@ -46,6 +46,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServ
         fake.call(f"edge: {command}")
         return asked(self, command)
 
+    def send(request: verify.Request, outside: verify.Outside) -> int:
+        return fake.answer(request, outside)
+
     written, asked = edge.write_file, edge.Edge.ask
     # files of others' are made without being root
     monkeypatch.setattr(os, "fchown", lambda *_: None)
@@ -57,8 +60,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServ
     monkeypatch.setattr(containers, "connect", fake.connect)
     monkeypatch.setattr(compose, "docker", fake.docker)
     monkeypatch.setattr(edge, "docker", fake.docker)
-    monkeypatch.setattr(verify.Request, "send", lambda request, outside: fake.answer(request, outside))
-    monkeypatch.setattr(verify, "probe_all", lambda parameters: fake.probed(parameters))
+    monkeypatch.setattr(verify.Request, "send", send)
+    monkeypatch.setattr(verify, "probe_all", fake.probed)
 
     def back_up(directory: Path, **how: Any) -> Any:
         fake.backups.append(str(directory))

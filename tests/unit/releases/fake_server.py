@@ -29,6 +29,7 @@ from ansible.module_utils.releases.switch import Switch
 WORKERS = ["coordinator", "k8s-worker", "pod-monitor", "result-processor"]
 INFRASTRUCTURE = ["mongo", "kafka"]
 SERVING = ("backend", "frontend")
+NEED_INFRASTRUCTURE = ("backend", *WORKERS)
 SERVICES = [*INFRASTRUCTURE, "edge", *SERVING, *WORKERS]
 COLUMNS = (
     "be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight "
@@ -39,8 +40,8 @@ COLUMNS = (
 STEP = 0.1
 
 
-class Killed(BaseException):  # noqa: N818 - no error: nothing of the program's own catches it
-    """The program was killed here."""
+class Killed(BaseException):
+    """The program was killed here; nothing of its own catches that."""
 
 
 class Clock:
@@ -534,6 +535,7 @@ class FakeServer:
 
     def docker(self, *arguments: str, timeout: float = 120, name: str = "") -> str:
         """In place of `releases.compose.docker`."""
+        assert timeout > 0
         what = " ".join(arguments[5:] if arguments[0] == "compose" else arguments)
         self.call(what)
         if self.clock.time() < self.engine_back_at:
@@ -558,18 +560,21 @@ class FakeServer:
         return "".join(f"{name} {spec['hash']}\n" for name, spec in services.items())
 
     def compose_up(self, services: dict[str, Any], options: list[str]) -> str:
-        assert options[:5] == ["--detach", "--no-build", "--no-deps", "--pull", "never"]
-        rest, scale, recreate = options[5:], 1, True
+        assert options[:4] == ["--detach", "--no-build", "--pull", "never"]
+        rest, scale, recreate = options[4:], {}, True
         if "--no-recreate" in rest:
             rest.remove("--no-recreate")
             recreate = False
         if "--scale" in rest:
             place = rest.index("--scale")
-            scale = int(rest[place + 1].partition("=")[2])
+            name, _, number = rest[place + 1].partition("=")
+            scale = {name: int(number)}
             del rest[place : place + 2]
         assert not [one for one in rest if one.startswith("-")], rest
-        for service in rest:
-            self._up(service, services[service], scale, recreate=recreate)
+        # as Compose: what a service depends on comes first, and is made anew where it is another one
+        needed = [*(INFRASTRUCTURE if set(rest) & set(NEED_INFRASTRUCTURE) else []), *rest]
+        for service in dict.fromkeys(needed):
+            self._up(service, services[service], scale.get(service, 1), recreate=recreate)
         return ""
 
     def _up(self, service: str, spec: dict[str, Any], scale: int, *, recreate: bool) -> None:
@@ -592,14 +597,14 @@ class FakeServer:
         self.stop(live)
         self.remove(live)
 
-    def compose_run(self, services: dict[str, Any], options: list[str]) -> str:
+    def compose_run(self, _services: dict[str, Any], options: list[str]) -> str:
         assert options[:3] == ["--rm", "--no-deps", "--no-TTY"]
         self.log.append(
             "seed" if options[3:] == ["user-seed"] else f"trial {' '.join(options[options.index('-c') + 2 :])}"
         )
         return ""
 
-    def compose_down(self, services: dict[str, Any], options: list[str]) -> str:
+    def compose_down(self, _services: dict[str, Any], options: list[str]) -> str:
         assert options == ["--remove-orphans"]
         self.log.append("down")
         for live in list(self.containers_now):

@@ -395,8 +395,8 @@ def test_a_container_that_was_not_touched_may_have_restarted_before_it_was_watch
     ("fails", "why"),
     [
         ("--no-recreate --scale backend=2", "no such image"),
-        ("up --detach --no-build --no-deps --pull never k8s-worker pod-monitor", "disk full"),
-        ("up --detach --no-build --no-deps --pull never coordinator", "disk full"),
+        ("up --detach --no-build --pull never k8s-worker pod-monitor", "disk full"),
+        ("up --detach --no-build --pull never coordinator", "disk full"),
     ],
 )
 def test_a_compose_that_fails_is_taken_back(server: FakeServer, fails: str, why: str) -> None:
