@@ -118,7 +118,7 @@ def problem_of(container: Any) -> str | None:
         oom = ", killed for want of memory" if state.get("OOMKilled") else ""
         return f"is {state['Status']} (exit code {state['ExitCode']}{oom})"
     health = state.get("Health", {}).get("Status", "healthy")
-    return None if health == "healthy" else f"is {health}"
+    return {"healthy": None, "starting": "is not healthy yet"}.get(health, f"is {health}")
 
 
 def restarts_of(containers: Iterable[Any]) -> dict[str, int]:
