@@ -126,16 +126,16 @@ def restarts_of(containers: Iterable[Any]) -> dict[str, int]:
     return {one.id: int(one.attrs["RestartCount"]) for one in containers}
 
 
-def has_died(container: Any, before: Mapping[str, int]) -> bool:
-    """Whether a container has ended since, be it that Docker started it again.
+def death_of(container: Any, before: Mapping[str, int]) -> str | None:
+    """How a container has ended since, be it that Docker started it again; None when it has not.
 
     :param before: its restarts until then, from `restarts_of`; one that is not there was made since.
     """
-    return container.attrs["RestartCount"] > before.get(container.id, 0) or container.attrs["State"]["Status"] in (
-        "exited",
-        "dead",
-        "restarting",
-    )
+    if container.attrs["State"]["Status"] in ("exited", "dead", "restarting"):
+        return problem_of(container)
+    if container.attrs["RestartCount"] > before.get(container.id, 0):
+        return "has ended, and Docker started it again,"
+    return None
 
 
 def stop_and_remove(container: Any) -> None:
@@ -177,9 +177,8 @@ def wait_until_well(
             # it was created before this is called
             raise ServiceError(f"no container of {service} is what the release says it should be", found_all)
         for container in ours:
-            if has_died(container, before):
-                problem = problem_of(container) or "was restarted by Docker"
-                raise ServiceError(f"the new {service} {problem} soon after its start", [container])
+            if death := death_of(container, before):
+                raise ServiceError(f"the new {service} {death} soon after its start", [container])
         found = [problem for problem in map(problem_of, ours) if problem]
         if not found:
             return ours

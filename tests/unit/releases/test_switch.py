@@ -339,7 +339,7 @@ def test_a_backend_that_never_gets_healthy_is_taken_back_and_the_old_one_was_nev
     server.release("two", backend=NEVER_HEALTHY)
     began = server.clock.monotonic()
     outcome = server.switch("two", healthy_timeout_seconds=60)
-    undone(server, outcome, "after 60 s backend is starting.\nLast lines of integr8scode-backend")
+    undone(server, outcome, "after 60 s backend is not healthy yet.\nLast lines of integr8scode-backend")
     assert server.ids() == kept
     assert server.unharmed()
     decided = next(json.loads(line) for line in server.told().splitlines() if '"decision"' in line)
@@ -352,13 +352,15 @@ def test_restarts_of_long_ago_do_not_keep_a_release_from_being_put_back(server: 
     for live in server.containers_now:
         live.restarts = 3
     server.release("two", backend=NEVER_HEALTHY)
-    undone(server, server.switch("two"), "backend is starting")
+    undone(server, server.switch("two"), "backend is not healthy yet")
 
 
 def test_a_frontend_that_dies_at_once_is_taken_back(server: FakeServer) -> None:
     server.deployed("one")
     server.release("two", frontend={"hash": "two", "dies_after": 0.5})
-    undone(server, server.switch("two"), "the new frontend is starting soon after its start")
+    undone(
+        server, server.switch("two"), "the new frontend has ended, and Docker started it again"
+    )
     assert server.unharmed()
 
 
@@ -416,7 +418,7 @@ def test_a_compose_that_fails_is_taken_back(server: FakeServer, fails: str, why:
 def test_infrastructure_that_does_not_come_up_is_put_back(server: FakeServer) -> None:
     server.deployed("one")
     server.release("two", mongo={"hash": "mongo-9", "healthy_after": None})
-    undone(server, server.switch("two"), "mongo is starting")
+    undone(server, server.switch("two"), "mongo is not healthy yet")
     assert server.hashes()["mongo"] == ["first"]
 
 
@@ -511,7 +513,7 @@ def test_secrets_that_changed_meanwhile_are_no_reason_to_touch_more_on_the_way_b
     path.write_text(json.dumps(services))
     worker = server.ids("k8s-worker")
     server.release("two", backend=NEVER_HEALTHY)
-    undone(server, server.switch("two"), "backend is starting")
+    undone(server, server.switch("two"), "backend is not healthy yet")
     assert server.ids("k8s-worker") == worker
 
 
