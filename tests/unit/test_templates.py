@@ -61,6 +61,39 @@ def test_a_post_is_never_repeated_and_certificates_are_verified(render: Any) -> 
     assert any("ssl verify required" in line for line in sections["defaults"])
 
 
+def test_event_streams_have_places_of_their_own_and_are_no_post(render: Any) -> None:
+    sections = edge_sections(render("haproxy.cfg.j2"))
+    for name, service in (("api", "backend"), ("web", "frontend"), ("from_frontend", "backend")):
+        lines = sections[f"frontend {name}"]
+        assert f"use_backend {service}_streams if METH_GET {{ path_beg /api/v1/events/ }}" in lines
+        assert lines[-1] == f"default_backend {service}"
+    for service in ("backend", "frontend"):
+        streams, plain = sections[f"backend {service}_streams"], sections[f"backend {service}"]
+        # the same copies, each found and checked for itself
+        assert streams[-1] == plain[-1]
+        assert streams[-1].startswith(f"server-template {service} 4 {service}:")
+        assert "timeout server 24h" in streams
+        assert "timeout server 24h" not in plain
+    checked = [
+        line for name in ("backend", "backend_streams") for line in sections[f"backend {name}"] if "192.0.2" in line
+    ]
+    assert len(set(checked)) == 2, "two backends' checks count for one address at the rate limiter"
+
+
+def test_the_switch_reaches_the_edge_and_the_edge_its_servers_after_a_reload(render: Any, project_root: Path) -> None:
+    sections = edge_sections(render("haproxy.cfg.j2"))
+    (api,) = [line for line in sections["global"] if line.startswith("stats socket")]
+    assert api == "stats socket /etc/edge-run/admin.sock mode 600 level admin expose-fd listeners"
+    assert "server-state-file /etc/edge-run/servers.state" in sections["global"]
+    assert "load-server-state-from-file global" in sections["defaults"]
+    assert any("init-addr last," in line for line in sections["defaults"])
+    stack = yaml.safe_load((project_root / "docker-compose.yaml").read_text())
+    assert "${EDGE_DIRECTORY:-./edge}/run:/etc/edge-run" in stack["services"]["edge"]["volumes"]
+    # every copy must be found by name and may not own a port of the server
+    for service in ("backend", "frontend"):
+        assert not {"container_name", "ports"} & set(stack["services"][service])
+
+
 def test_the_unit_stops_with_grace_and_does_not_follow_docker(render: Any) -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]

@@ -358,9 +358,7 @@ def test_restarts_of_long_ago_do_not_keep_a_release_from_being_put_back(server: 
 def test_a_frontend_that_dies_at_once_is_taken_back(server: FakeServer) -> None:
     server.deployed("one")
     server.release("two", frontend={"hash": "two", "dies_after": 0.5})
-    undone(
-        server, server.switch("two"), "the new frontend has ended, and Docker started it again"
-    )
+    undone(server, server.switch("two"), "the new frontend has ended, and Docker started it again")
     assert server.unharmed()
 
 
