@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.plugins.filter import compose_stack
 from ansible.plugins.filter.configuration_files import configuration_files
