@@ -238,6 +238,19 @@ def test_programs_load_certificates_that_are_newer(server: FakeServer) -> None:
     assert server.log == ["SIGHUP frontend"]
 
 
+def test_a_worker_with_an_older_kubeconfig_is_restarted_and_watched(server: FakeServer) -> None:
+    (server.base / "kubeconfig").mkdir()
+    server.renew("kubeconfig/k8s-worker.yaml")
+    server.clock.pass_by(5)
+    server.deployed("one")
+    server.clock.pass_by(100)
+    server.renew("kubeconfig/k8s-worker.yaml")
+    began = server.clock.monotonic()
+    assert server.switch("one", stable_seconds=30).result == "ok"
+    assert server.log == ["restart k8s-worker"]
+    assert 30 <= server.clock.monotonic() - began < 40
+
+
 def test_data_is_dumped_before_anything_changes(server: FakeServer) -> None:
     server.release("one")
     server.switch("one", backup_before=True)
