@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,6 @@ from tests.servers.test_deploys import snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 REVERSED = str(ROOT / "molecule/two-servers/reversed")
-QUICK_SECONDS = 25
-"""A deploy that meets a lock is over by then."""
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +69,7 @@ def test_two_deploys_in_opposite_order(both: list[Any], start: Any) -> None:
         SECOND: start("", "deploy.yml", "-e", f"tag={SECOND}"),
         "2026.2.20": start(REVERSED, "deploy.yml", "-e", "tag=2026.2.20"),
     }
-    began = time.monotonic()
     wait("the end of one of them", 120, lambda: any(run.process.poll() is not None for run in runs.values()))
-    seconds = time.monotonic() - began
     loser = next(tag for tag, run in runs.items() if run.process.poll() is not None)
     winner = next(tag for tag in runs if tag != loser)
     said = runs[loser].output
@@ -84,8 +79,7 @@ def test_two_deploys_in_opposite_order(both: list[Any], start: Any) -> None:
     for text in (winner, "@", "since", "unlock.yml"):
         assert text in said, said
     assert changed(said) == 0
-    assert seconds < QUICK_SECONDS
-    # one lock on both, before anything is changed on either
+    # at once: the other one has not ended, and has one lock on both, before anything is changed on either
     assert holders(both) == [True, True]
 
     # a third one is told the same while the first is at work
