@@ -52,6 +52,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServ
     written, asked = edge.write_file, edge.Edge.ask
     # files of others' are made without being root
     monkeypatch.setattr(os, "fchown", lambda *_: None)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(edge, "write_file", write_file)
     monkeypatch.setattr(edge.Edge, "ask", ask)
     monkeypatch.setattr(move, "MARKS", marks)

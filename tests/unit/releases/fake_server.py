@@ -37,7 +37,7 @@ COLUMNS = (
     "bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord srv_use_ssl srv_check_port srv_check_addr "
     "srv_agent_addr srv_agent_port"
 )
-STEP = 0.1
+STEP = 0.25
 
 
 class Killed(BaseException):

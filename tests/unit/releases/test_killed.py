@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.releases.fake_server import INFRASTRUCTURE, SERVING, WORKERS, FakeServer, Killed
 
-STEP = int(os.environ.get("KILLED_STEP", "23"))
+STEP = int(os.environ.get("KILLED_STEP", "31"))
 """Kill at every so manieth call; 1 takes long."""
 POINTS = range(1, 400, STEP)
 
