@@ -17,7 +17,7 @@ import pytest
 from ansible.module_utils import kubernetes_access_calls as calls
 from ansible.module_utils import kubernetes_access_probing
 from ansible.module_utils.atomic_files import Access
-from ansible.modules import kubeconfig_renew, kubernetes_access_probe
+from ansible.modules import kubeconfig_renew
 
 from tests.unit.support.fake_kubernetes import FakeKubernetes
 from tests.unit.support.kubernetes_access_role import definitions

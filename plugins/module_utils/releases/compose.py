@@ -59,7 +59,6 @@ class Compose:
         What they depend on comes along, and is left alone as long as it is what the release says. (Not ``--no-deps``:
         Compose before 2.27 counts the dependencies into a container's hash, and would make it anew at the next ``up``.)
 
-
         :raises ComposeError: it failed.
         """
         self.call("up", "--detach", "--no-build", "--pull", "never", *options, *services)

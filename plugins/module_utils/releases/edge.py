@@ -60,23 +60,31 @@ class Edge:
         self.socket = folder / "run" / "admin.sock"
 
     def ask(self, command: str) -> str:
-        """Send one command and return the answer.
+        """Send one command and return the answer; an edge that just starts or reloads is asked again.
 
         :raises EdgeError: nobody answers.
         """
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(ANSWER_SECONDS)
-                connection.connect(str(self.socket))
-                connection.sendall(command.encode() + b"\n")
-                parts = []
-                while part := connection.recv(65536):
-                    parts.append(part)
-        except OSError as error:
-            raise EdgeError(
-                f"the edge does not answer on {self.socket} ({error}). Look at `docker compose logs edge` in "
-                f"{self.folder.parent}/current"
-            ) from error
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            try:
+                return self._exchange(command)
+            except OSError as error:
+                away = isinstance(error, ConnectionRefusedError | FileNotFoundError)
+                if not away or time.monotonic() >= deadline:
+                    raise EdgeError(
+                        f"the edge does not answer on {self.socket} ({error}). Look at `docker compose logs edge` in "
+                        f"{self.folder.parent}/current"
+                    ) from error
+            time.sleep(0.25)
+
+    def _exchange(self, command: str) -> str:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.connect(str(self.socket))
+            connection.sendall(command.encode() + b"\n")
+            parts = []
+            while part := connection.recv(65536):
+                parts.append(part)
         return b"".join(parts).decode("utf-8", "replace").strip()
 
     def slots(self, service: str) -> list[Slot]:

@@ -53,7 +53,8 @@ class Move:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.release, self.layout, self.stack, self.settings, self.journal = release, layout, stack, settings, journal
-        self.compose = Compose(release)
+        # a new container waits for what it depends on, and an old one is given its grace
+        self.compose = Compose(release, timeout=settings.healthy_timeout_seconds + 120)
         self.edge = Edge(layout.edge)
         self.hashes = patiently(self.compose.hashes)
         self.touched: list[str] = []

@@ -213,9 +213,9 @@ class Switch:
             sentences = [
                 what,
                 f"Putting back what served before failed too: {error}",
-                f"Mend the cause, then run: {cure}",
+                f"playbooks/status.yml says what runs. Mend the cause, then run: {cure}",
             ]
-            return Outcome("failed", self._serving(), f"{cause}\nafter that: {error}", sentences)
+            return Outcome("failed", "", f"{cause}\nafter that: {error}", sentences)
         finally:
             self.journal.prefix = ""
         back = [what, f"Release {previous.id} was put back and serves.", *self._asides()]
@@ -253,6 +253,7 @@ class Switch:
             if len(found) != 1
             or found[0].attrs["State"]["Status"] != "running"
             or is_of(found[0], move.hashes.get(service, ""))
+            or found[0].attrs["Config"]["Image"] != previous.images.get(service, found[0].attrs["Config"]["Image"])
         ]
         known = self._apply(back, only=[*move.touched, *left], waiting=False)
         expected = dict(back.hashes)

@@ -40,6 +40,11 @@ COLUMNS = (
 STEP = 0.25
 
 
+def image_of(service: str, definition: str) -> str:
+    """The pinned image of a service's definition."""
+    return f"registry.example:5000/{service}:{definition}@sha256:{definition}-{service}"
+
+
 class Killed(BaseException):
     """The program was killed here; nothing of its own catches that."""
 
@@ -107,7 +112,7 @@ class Container:
         self.attrs: dict[str, Any] = {
             "Created": f"{live.number:09d}",
             "RestartCount": live.restarts,
-            "Config": {"StopTimeout": 20},
+            "Config": {"StopTimeout": 20, "Image": image_of(live.service, live.spec["hash"])},
             "HostConfig": {"Memory": live.spec.get("memory", 100) * 1024 * 1024},
             "NetworkSettings": {"Networks": {"integr8scode": {"IPAddress": live.address}, "other": {"IPAddress": ""}}},
             "State": {
@@ -378,7 +383,7 @@ class FakeServer:
         record = {
             "tag": name,
             "created_at": f"2026-01-01T00:00:{len(list(self.base.glob('releases/*'))):02d}",
-            "images": {one: f"registry.example:5000/{one}:{name}@sha256:{name}-{one}" for one in services},
+            "images": {one: image_of(one, spec["hash"]) for one, spec in services.items()},
             "files": {"config.toml": str(config), "config.k8s-worker.toml": str(config.parent / "k8s.toml")},
         }
         (path / "release.json").write_text(json.dumps(record))
