@@ -1,6 +1,6 @@
 """Chromium without a window, driven over a pipe by its DevTools protocol: what a person would see of a file.
 
-No server, no port and no driver: messages are JSON with a zero byte after each, on descriptors 3 (to it) and 4 (from it).
+No server, no port and no driver: messages are JSON with a zero byte after each, on descriptors 3 (to it) and 4.
 """
 
 from __future__ import annotations
@@ -117,13 +117,13 @@ def browser(folder: Path) -> Iterator[Page]:
         os.dup2(high_in, 3)
         os.dup2(high_out, 4)
 
-    process = subprocess.Popen(  # noqa: PLW1509 (two descriptors are moved, nothing else)
+    process = subprocess.Popen(
         [found, *FLAGS, f"--user-data-dir={folder}", "--remote-debugging-pipe", "about:blank"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         close_fds=False,
-        preexec_fn=place,
+        preexec_fn=place,  # noqa: PLW1509 (it moves two descriptors, nothing else)
         start_new_session=True,
         env={**os.environ, "HOME": str(folder)},
     )

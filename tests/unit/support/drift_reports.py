@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,11 +15,16 @@ AT = "2026-03-01T10:11:12Z"
 HOSTILE = "<script>document.title='hacked'</script>&\"'<img src=//evil.example/x onerror=document.title='hacked'>"
 
 
-def check(schema: str, content: Any) -> None:
-    """Fail where `content` does not keep the named schema of docs/schemas."""
+@functools.cache
+def _validator(schema: str) -> jsonschema.Draft202012Validator:
     rules = json.loads((SCHEMAS / schema).read_text())
     jsonschema.Draft202012Validator.check_schema(rules)
-    jsonschema.Draft202012Validator(rules).validate(content)
+    return jsonschema.Draft202012Validator(rules)
+
+
+def check(schema: str, content: Any) -> None:
+    """Fail where `content` does not keep the named schema of docs/schemas."""
+    _validator(schema).validate(content)
 
 
 def finding(item: str = "/etc/hosts", **changed: Any) -> dict[str, Any]:
