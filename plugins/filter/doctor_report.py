@@ -1,0 +1,91 @@
+"""Filters that turn what the doctor found on all servers into one document, and that into lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_ORDER = ("problem", "warning", "unknown", "ok")
+_SIGNS = {"problem": "PROBLEM", "warning": "WARNING", "unknown": "UNKNOWN"}
+SCHEMA = 1
+
+
+def _unseen(host: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """A server whose doctor did not come to an end."""
+    if answer.get("unreachable"):
+        found, cure = "cannot be reached by ssh", f"ssh to {host} by hand; ansible {host} -m ansible.builtin.ping -vvv"
+    else:
+        found, cure = "could not be looked at", f"ansible {host} -m ansible.builtin.setup --become -vvv"
+    words = str(answer.get("msg") or answer.get("module_stderr") or "no answer").strip().splitlines()
+    finding = {
+        "check": "reachable",
+        "status": "problem",
+        "item": "",
+        "found": f"{host} {found}: {words[-1] if words else 'no answer'}",
+        "why": "Nothing is known of it: it may be down, or only closed to this machine.",
+        "cure": cure,
+        "lines": [],
+    }
+    return {"host": host, "reached": False, "status": "problem", "findings": [finding]}
+
+
+def doctor_document(hosts: list[str], hostvars: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was found on every server, the worst server first.
+
+    :param hosts: the servers that were asked.
+    :param hostvars: their variables; ``__doctor_answer`` holds the result of the module ``doctor``. A server without
+        one counts as not reached.
+    """
+    servers = []
+    for host in hosts:
+        answer = hostvars[host].get("__doctor_answer") or {}
+        if "findings" in answer:
+            kept = {key: answer[key] for key in ("status", "counts", "seconds", "at", "findings")}
+            servers.append({"host": host, "reached": True, **kept})
+        else:
+            servers.append(_unseen(host, answer))
+    servers.sort(key=lambda one: _ORDER.index(one["status"]))
+    return {
+        "schema": SCHEMA,
+        "status": servers[0]["status"] if servers else "unknown",
+        "unreachable": [one["host"] for one in servers if not one["reached"]],
+        "servers": servers,
+    }
+
+
+def _lines_of(finding: Mapping[str, Any]) -> list[str]:
+    item = f" {finding['item']}" if finding["item"] else ""
+    lines = [f"  {_SIGNS[finding['status']]} [{finding['check']}{item}] {finding['found']}"]
+    lines += [f"      said: {line}" for line in finding["lines"][:4]]
+    if finding["why"]:
+        lines.append(f"      why it matters: {finding['why']}")
+    if finding["cure"]:
+        lines.append(f"      cure: {finding['cure']}")
+    return lines
+
+
+def doctor_text(document: Mapping[str, Any]) -> str:
+    """Return the document as text: what is wrong first, with its cure; what is well in one line."""
+    lines = []
+    for server in document["servers"]:
+        bad = [one for one in server["findings"] if one["status"] != "ok"]
+        counts = [f"{sum(one['status'] == status for one in bad)} {status}" for status in _ORDER[:3]]
+        told = ", ".join(one for one in counts if not one.startswith("0 ")) or "nothing is wrong"
+        seconds = f" ({server['seconds']} s)" if server["reached"] else ""
+        lines.append(f"{server['host']}: {told}{seconds}")
+        for finding in bad:
+            lines += _lines_of(finding)
+        well = sorted({one["check"] for one in server["findings"]} - {one["check"] for one in bad})
+        if well:
+            lines.append(f"  well: {', '.join(well)}")
+    if document["unreachable"]:
+        lines.append(f"Not reached: {', '.join(document['unreachable'])}")
+    return "\n".join(lines)
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        return {"doctor_document": doctor_document, "doctor_text": doctor_text}
