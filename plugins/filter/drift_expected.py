@@ -10,8 +10,6 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-LISTS = ("files", "folders", "units")
-
 
 def drift_digest(content: Any, key: str) -> str:
     """The keyed hash of a text that must not be shown.
@@ -58,9 +56,25 @@ def drift_owned(owned: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, A
     return result
 
 
+def drift_secrets(secrets: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The secret files of the application as the module takes them: contents as keyed hashes only.
+
+    :param secrets: `directory`, `seeded_by` and `files` with `name`, `owner`, `mode`, `content`, `services`.
+    :param key: of this run, hexadecimal.
+    """
+    files = [
+        {
+            **{name: value for name, value in entry.items() if name != "content"},
+            "digest": drift_digest(entry["content"], key),
+        }
+        for entry in secrets["files"]
+    ]
+    return {**secrets, "files": files}
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"drift_digest": drift_digest, "drift_owned": drift_owned}
+        return {"drift_digest": drift_digest, "drift_owned": drift_owned, "drift_secrets": drift_secrets}

@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import ansible.module_utils
 import ansible.modules
+import ansible.plugins.action
 import ansible.plugins.callback
 import ansible.plugins.filter
 import ansible.plugins.lookup
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 for _package, _folder in (
     (ansible.module_utils, "module_utils"),
     (ansible.modules, "modules"),
+    (ansible.plugins.action, "action"),
     (ansible.plugins.filter, "filter"),
     (ansible.plugins.lookup, "lookup"),
     (ansible.plugins.callback, "callback"),

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.docker_daemon_common import FOREIGN_PACKAGES, DockerDaemonError
 from ansible.module_utils.drift import (
     backup,
     cluster,
@@ -53,6 +54,24 @@ def _registry(base: Path, expected: Mapping[str, Any], password: str, limit: flo
     return {**registry.collect_registry(expected, password, sorted(recorded), limit), "recorded": recorded}
 
 
+def complete(expected: Mapping[str, Any]) -> dict[str, Any]:
+    """What is expected, with what only this server knows: its distribution's names of Docker's packages."""
+    owned = expected["owned"]
+    docker = expected["docker"]
+    try:
+        packages = docker_settings.packages(text("/etc/os-release"), docker)
+    except DockerDaemonError:
+        packages = []  # a system that is not supported; the role docker says so
+    own = {str(one["name"]) for one in packages}
+    others = [one for one in owned["packages"] if one["name"] not in own]
+    return {
+        **expected,
+        "files": {"files": [*owned["files"], *docker_settings.files(docker)], "folders": owned["folders"]},
+        "packages": {"packages": [*packages, *others], "foreign_packages": list(FOREIGN_PACKAGES)},
+        "units": {"units": owned["units"]},
+    }
+
+
 def probes(expected: Mapping[str, Any], key: bytes, password: str, limit: float) -> dict[str, Probe]:
     """The questions that what is expected gives rise to. `limit`: seconds for each."""
     base = Path(expected["base"])
@@ -68,7 +87,7 @@ def probes(expected: Mapping[str, Any], key: bytes, password: str, limit: float)
         "packages": partial(system.collect_packages, [*names, *expected["packages"]["foreign_packages"]]),
         "units": partial(system.collect_units, units),
         "kernel": partial(system.collect_kernel, expected["kernel"]),
-        "users": partial(users.collect_users, expected["users"]),
+        "users": partial(users.collect_users, expected["users"]) if expected["users"]["compared"] else dict,
         "firewall": network.collect_firewall,
         "ports": network.collect_ports,
         "settings": docker_settings.collect_settings,
@@ -141,7 +160,10 @@ class Comparer:
         )
         self._try("units", "units", "systemd", lambda: system.compare_units(r, e["units"], v("units")))
         self._try("kernel", "kernel", "the kernel", lambda: system.compare_kernel(r, e["kernel"], v("kernel")))
-        self._try("users", "users", "users and keys", lambda: users.compare_users(r, e["users"], v("users")))
+        if e["users"]["compared"]:
+            self._try(
+                "users", "users", "users and keys", lambda: users.compare_users(r, e["users"], v("users"))
+            )
 
     def network(self) -> None:
         """Addresses, firewall, listeners."""
@@ -292,6 +314,7 @@ def look(
     :param limit: seconds for one question; `total`: for all.
     """
     began = time.monotonic()
+    expected = complete(expected)
     answers = ask(probes(expected, key, password, limit), total)
     compared = Comparer(expected, answers, seen, key).everything().as_dict()
     asked = (answers.get("containers") or {}).get("value") is not None

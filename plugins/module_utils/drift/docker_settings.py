@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.docker_daemon_common import DockerDaemonError, build_config, changed_keys, is_older
+from ansible.module_utils.docker_daemon_common import (
+    CA_MARK,
+    ENGINE_PACKAGE,
+    DockerDaemonError,
+    build_config,
+    changed_keys,
+    is_older,
+    packages_for,
+    parse_os_release,
+)
 from ansible.module_utils.drift.findings import Comparison
 from ansible.module_utils.drift.reading import text
 
 CONFIG = "/etc/docker/daemon.json"
+PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def packages(os_release: str, expected: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Docker's packages on this system with their least versions. Raises DockerDaemonError for another system."""
+    found = []
+    for name in packages_for(parse_os_release(os_release)):
+        minimum = ""
+        if name == ENGINE_PACKAGE:
+            minimum = str(expected.get("engine_min_version") or "")
+        elif name.startswith("docker-compose"):
+            minimum = str(expected.get("compose_min_version") or "")
+        found.append({"name": name, "role": "docker", "minimum": minimum})
+    return found
+
+
+def files(expected: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The files that the module docker_daemon writes, as `owned_files` takes them; daemon.json is compared by key."""
+    found: list[dict[str, Any]] = [{"path": CONFIG, "mode": "0600", "owner": 0, "group": 0, "role": "docker"}]
+    for registry, pem in (expected.get("registry_ca_certificates") or {}).items():
+        content = CA_MARK + "\n".join(PEM.findall(pem or "")) + "\n"
+        path = f"/etc/docker/certs.d/{registry}/ca.crt"
+        found.append({"path": path, "content": content, "mode": "0644", "owner": 0, "group": 0, "role": "docker"})
+    return found
 
 
 def collect_settings() -> dict[str, Any]:

@@ -86,9 +86,13 @@ def collect_units(names: list[str]) -> dict[str, dict[str, str]]:
 
 
 def compare_units(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Compare units: `units` have `name`, `role`, `active`, `enabled` (None: not looked at) and `dropins` (patterns)."""
+    """Compare units: `units` have `name`, `role`, `active`, `enabled` (None: not looked at) and `dropins` (patterns).
+
+    `recovered_by` names the playbook that has it start or succeed again; else the role's does.
+    """
     for wanted in expected.get("units", []):
         name, cure = str(wanted["name"]), result.site(str(wanted["role"]))
+        start = result.playbook(wanted["recovered_by"]) if wanted.get("recovered_by") else ""
         found = facts.get(name, {})
         result.count("units")
         if found.get("LoadState", "not-found") != "loaded":
@@ -102,7 +106,7 @@ def compare_units(result: Comparison, expected: Mapping[str, Any], facts: Mappin
                 result.add("units", name, "enabled", expected=meant, found=is_now, cure=cure, severity="critical")
         if wanted.get("active") and found.get("ActiveState") not in {"active", "reloading"}:
             is_now = f"{found.get('ActiveState')} ({found.get('SubState')})"
-            cure = str(wanted.get("start_cure") or cure)
+            cure = start or cure
             result.add("units", name, "active", expected="active", found=is_now, cure=cure, severity="critical")
         if not wanted.get("active") and found.get("ActiveState") == "failed":
             result.add(
@@ -112,7 +116,7 @@ def compare_units(result: Comparison, expected: Mapping[str, Any], facts: Mappin
                 expected="success",
                 found=found.get("Result", "failed"),
                 cure=str(
-                    wanted.get("start_cure")
+                    start
                     or f"By hand: journalctl -u {name} -n 50 says why; then systemctl start {name}"
                 ),
             )
@@ -139,7 +143,8 @@ def compare_units(result: Comparison, expected: Mapping[str, Any], facts: Mappin
 
 
 def _known(path: str, patterns: list[str]) -> bool:
-    return any(re.fullmatch(pattern, path) for pattern in patterns)
+    # below /usr/lib it is a package's
+    return path.startswith(("/usr/lib/", "/lib/")) or any(re.fullmatch(pattern, path) for pattern in patterns)
 
 
 # -- kernel
