@@ -11,10 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,9 +23,9 @@ from typing import Any
 from bench import cluster
 from bench.cluster import ClusterError, Kept, Shell
 from bench.recipe import GUIDE_BACKUP, RECIPE
+from bench.servers import Server, playbook
 from bench.table import markdown
 from lab.settings import ROOT, LabError, Settings
-from lab.shell import tail
 from lab.state import write
 
 INVENTORY = ROOT / "bench" / "inventory"
@@ -88,67 +87,6 @@ class Cure:
         return {**vars(self), "kept": self.kept.as_dict()}
 
 
-class Server:
-    """A lab server by plain ssh, as the user `ops`."""
-
-    def __init__(self, settings: Settings, index: int, folder: Path) -> None:
-        state = settings.state
-        options = ["ControlMaster=auto", "ControlPersist=60", f"ControlPath={folder}/%C", "IdentitiesOnly=yes"]
-        options += [f"UserKnownHostsFile={state}/known_hosts", "StrictHostKeyChecking=yes", "LogLevel=ERROR"]
-        flags = [word for option in options for word in ("-o", option)]
-        self._ssh = [
-            "ssh",
-            *flags,
-            "-i",
-            f"{state}/id_ed25519",
-            "-p",
-            str(settings.server_port(index)),
-            "ops@127.0.0.1",
-        ]
-
-    def type(self, command: str) -> tuple[int, str]:
-        """Run a command as somebody types it; returns exit code and output."""
-        return self._run([*self._ssh, command], "")
-
-    def root(self, script: str) -> tuple[int, str]:
-        """Run a script as root; returns exit code and output."""
-        return self._run([*self._ssh, "sudo", "sh", "-s"], script)
-
-    @staticmethod
-    def _run(command: Sequence[str], stdin: str) -> tuple[int, str]:
-        done = subprocess.run(
-            command,
-            input=stdin,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=300,
-            check=False,
-        )
-        return done.returncode, done.stdout
-
-
-def playbook(name: str, *arguments: str) -> str:
-    """Run a playbook against the bench's servers; returns its output.
-
-    Raises:
-        ClusterError: it failed; with its last lines.
-    """
-    program = Path(sys.executable).with_name("ansible-playbook")
-    done = subprocess.run(
-        [program, "-i", INVENTORY, name, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise ClusterError(f"{name} failed ({done.returncode}):\n{tail(done.stdout, 60)}")
-    return done.stdout
-
-
 def break_k3s(shell: Shell, last: int) -> cluster.Survey:
     """Note what is there, change the server's address and wait for the crash loop."""
     cluster.keep_kubeconfigs(shell)
@@ -161,7 +99,7 @@ def break_k3s(shell: Shell, last: int) -> cluster.Survey:
 def prove_access(cause: Cause) -> float:
     """Have the workers' accounts, rights and kubeconfigs and try them from a container. Returns the seconds it took."""
     began = time.monotonic()
-    playbook(CONVERGE, f"--limit={cause.host}", "--tags=kubernetes_access,verify")
+    playbook(INVENTORY, CONVERGE, f"--limit={cause.host}", "--tags=kubernetes_access,verify")
     return time.monotonic() - began
 
 
@@ -170,6 +108,7 @@ def by_playbook(server: Server, cause: Cause, stable: int, folder: Path) -> Cure
     before = break_k3s(server.root, cause.addresses[0])
     began = time.monotonic()
     playbook(
+        INVENTORY,
         "playbooks/recover-k3s.yml",
         f"--limit={cause.host}",
         f"-e recover_k3s_stable_seconds={stable}",
@@ -224,15 +163,15 @@ def measure(settings: Settings, cause: Cause, stable: int, folder: Path) -> dict
 def servers(keep: bool) -> Iterator[None]:
     """Have the bench's servers for the time of the measurement, made afresh; `keep` leaves them there."""
     print("making two servers with k3s (two minutes)", flush=True)
-    playbook("lab/destroy.yml")
+    playbook(INVENTORY, "lab/destroy.yml")
     try:
-        playbook("lab/create.yml")
-        playbook("molecule/recover-k3s/prepare.yml")
-        playbook(CONVERGE)
+        playbook(INVENTORY, "lab/create.yml")
+        playbook(INVENTORY, "molecule/recover-k3s/prepare.yml")
+        playbook(INVENTORY, CONVERGE)
         yield
     finally:
         if not keep:
-            playbook("lab/destroy.yml")
+            playbook(INVENTORY, "lab/destroy.yml")
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
-"""The comparison's table, from the numbers that were measured."""
+"""The comparisons' tables, from the numbers that were measured."""
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 
@@ -50,4 +51,38 @@ def markdown(result: dict[str, Any]) -> str:
         lines += ["|---|---|---|"]
         lines += [f"| {name} | {show(cures['playbook'])} | {show(cures['guide'])} |" for name, show in ROWS]
         lines += ["", f"The guide's own backup: {cures['guide']['note']}"]
+    return "\n".join(lines) + "\n"
+
+
+def _middle(timings: list[dict[str, Any]]) -> tuple[float, float]:
+    """Medians of the seconds until a release served, and of the stability window after that."""
+    serving = median(one["seconds"] - one["window"] for one in timings)
+    return serving, median(one["window"] for one in timings)
+
+
+def _seconds(timings: list[dict[str, Any]]) -> str:
+    serving, window = _middle(timings)
+    spread = sorted(one["seconds"] - one["window"] for one in timings)
+    text = f"{serving:.1f} s ({spread[0]:.1f} to {spread[-1]:.1f})"
+    return f"{text}, then {window:.1f} s of watching" if window else text
+
+
+def releases_markdown(result: dict[str, Any]) -> str:
+    """The table of deploys as Markdown.
+
+    Args:
+        result: what releases.json holds.
+    """
+    lines = [f"Measured {result['measured_at']} on {result['processors']} processors; medians, in brackets the range."]
+    if "guide" in result:
+        lines += ["", "| | this project | the guide's commands over ssh | ratio |", "|---|---|---|---|"]
+        for what, sides in result["guide"].items():
+            ratio = _middle(sides["mine"])[0] / _middle(sides["guide"])[0]
+            lines.append(f"| {what} | {_seconds(sides['mine'])} | {_seconds(sides['guide'])} | {ratio:.2f} |")
+        lines += ["", f"A release that never gets healthy is given up {result['decision']:.1f} s after the limit of "]
+        lines[-1] += f"{result['health_limit']} s."
+    if "fleet" in result:
+        ten, one = median(result["fleet"]["ten"]), median(result["fleet"]["one"])
+        lines += ["", "| | seconds | ratio |", "|---|---|---|", f"| one server | {one:.1f} | |"]
+        lines.append(f"| ten servers (one whole, nine thin) | {ten:.1f} | {ten / one:.2f} |")
     return "\n".join(lines) + "\n"

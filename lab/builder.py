@@ -116,7 +116,7 @@ class Builder:
             raise LabError(f"pulling {reference} failed: {error.explanation}") from None
 
     def _build(self, client: docker.DockerClient, image: Image, build: Build, digest: str, names: list[str]) -> None:
-        context = stage(self.settings, image, self.machine)
+        context = stage(self.settings, image, build, self.machine)
         log: list[str] = []
         failed = False
         try:
@@ -158,9 +158,9 @@ class Builder:
             digests = {self.registry.digest(image.repository, tag) for tag in build.tags}
             complete = all(one is not None for one in labels) and len(digests) == 1
             inputs = {(one or {}).get(INPUTS_LABEL, "") for one in labels}
-            real = complete and inputs == {""}
+            real = complete and inputs == {""} and not build.made_up
             right = real and self.sources.mode != "stand-in"
-            if not self.sources.wants_real(image.real):
+            if build.made_up or not self.sources.wants_real(image.real):
                 right = right or inputs == {self.hash_of(image, build)}
             if complete and right:
                 for tag in build.tags:
@@ -191,7 +191,7 @@ class Builder:
     def _make(self, client: docker.DockerClient, image: Image, build: Build) -> str:
         names = [f"{REGISTRY_HOST}/{image.repository}:{tag}" for tag in build.tags]
         kind = "stand-in"
-        if image.real and self.sources.wants_real(image.real):
+        if image.real and not build.made_up and self.sources.wants_real(image.real):
             try:
                 real = self._pull(client, f"{image.real}:{build.tags[0]}")
                 for reference in names:

@@ -32,10 +32,14 @@ class Build:
     Attributes:
         tags: names of this one image in its repository.
         args: build arguments.
+        changes: folders that make this build different from the folder's others (see ``lab.stage.change``).
+        made_up: there is no real image of this name, wherever the others come from.
     """
 
     tags: tuple[str, ...]
     args: Mapping[str, str] = field(default_factory=dict)
+    changes: tuple[Path, ...] = ()
+    made_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,15 @@ def _entry(name: str, raw: Mapping[str, Any], root: Path) -> Image:
                 raise LabError(f"lab/images.yml: {name} has the tag {tag!r}: write it as a quoted string")
         if not tags:
             raise LabError(f"lab/images.yml: {name} has a build without tags")
-        builds.append(Build(tags, {"VERSION": tags[0], **one.get("args", {})}))
+        unknown = set(one) - {"tags", "args", "changes", "made_up"}
+        if unknown:
+            raise LabError(f"lab/images.yml: {name} {tags[0]} has unknown keys: {', '.join(sorted(unknown))}")
+        changes = tuple(root / folder for folder in one.get("changes", []))
+        for folder in changes:
+            if not folder.is_dir():
+                raise LabError(f"lab/images.yml: {name} {tags[0]} names {folder.relative_to(root)}, which is no folder")
+        args = {"VERSION": tags[0], **one.get("args", {})}
+        builds.append(Build(tags, args, changes, bool(one.get("made_up", False))))
     if not builds:
         raise LabError(f"lab/images.yml: {name} has no builds")
     folder = root / raw["folder"] if raw.get("folder") else None
@@ -150,8 +162,14 @@ def inputs_hash(image: Image, build: Build, parent_hash: str, machine: str) -> s
     add(FORMAT, machine, parent_hash)
     for key in sorted(build.args):
         add(key, build.args[key])
-    if image.folder is not None:
-        for path in files(image.folder):
+
+    def add_files(folder: Path, prefix: str) -> None:
+        for path in files(folder):
             executable = "x" if path.stat().st_mode & 0o100 else "-"
-            add(path.relative_to(image.folder).as_posix(), executable, path.read_bytes())
+            add(prefix + path.relative_to(folder).as_posix(), executable, path.read_bytes())
+
+    if image.folder is not None:
+        add_files(image.folder, "")
+    for number, folder in enumerate(build.changes):
+        add_files(folder, f"change {number}: ")
     return digest.hexdigest()[:16]

@@ -51,6 +51,9 @@ class Registry:
         Raises:
             LabError: no answer.
         """
+        return self._ask(method, path, {"Accept": accept})
+
+    def _ask(self, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> requests.Response:
         with requests.Session() as session:
             # neither this machine's proxies nor its netrc nor its CA bundle have a say here
             session.trust_env = False
@@ -59,7 +62,8 @@ class Registry:
                 return session.request(
                     method,
                     f"https://{self.address}/v2/{path}",
-                    headers={"Accept": accept},
+                    headers=headers,
+                    data=body,
                     auth=auth,
                     verify=str(self.ca),
                     timeout=20,
@@ -71,6 +75,20 @@ class Registry:
         """Digest of a tag; empty if there is none."""
         answer = self.get(f"{repository}/manifests/{tag}", "HEAD")
         return answer.headers.get("Docker-Content-Digest", "") if answer.ok else ""
+
+    def move(self, repository: str, tag: str, digest: str) -> None:
+        """Let a tag name another image that the repository holds, as a registry does when somebody pushes it again.
+
+        Raises:
+            LabError: the repository does not hold that image, or does not take the tag.
+        """
+        manifest = self.get(f"{repository}/manifests/{digest}")
+        if not manifest.ok:
+            raise LabError(f"{repository} holds no {digest} in the lab's registry (status {manifest.status_code})")
+        kind = {"Content-Type": manifest.headers["Content-Type"]}
+        taken = self._ask("PUT", f"{repository}/manifests/{tag}", kind, manifest.content)
+        if not taken.ok:
+            raise LabError(f"the lab's registry does not take {repository}:{tag}: {taken.status_code} {taken.text}")
 
     def labels(self, repository: str, tag: str) -> dict[str, str] | None:
         """Labels of the image that a tag names; None if there is none (or it is an index of several)."""

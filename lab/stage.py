@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lab.images import Image, files
+from lab.images import Build, Image, files
 from lab.settings import LabError, Settings
 from lab.shell import install, run
 
@@ -100,16 +100,47 @@ def jars(settings: Settings, pom: Path, machine: str) -> Path:
     return folder
 
 
-def stage(settings: Settings, image: Image, machine: str) -> Path:
+def _copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)
+    # the umask of whoever checked out must not decide what a container's user can read
+    target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+
+
+def change(context: Path, build: Build) -> None:
+    """Make a staged folder into that of one build.
+
+    A patch at the top of a folder of changes is applied to the image's own files; every other file is added to what
+    the Dockerfile takes from ``releases/<VERSION>/``, which comes last.
+
+    Args:
+        context: the build context with the image's own files.
+        build: which build.
+
+    Raises:
+        LabError: a patch does not fit the image's files any more.
+    """
+    # wherever the context is, git must not take it for a part of somebody's checkout
+    environment = {"GIT_CEILING_DIRECTORIES": str(context.parent), "GIT_DIR": str(context.parent / "none")}
+    for folder in build.changes:
+        for path in files(folder):
+            if path.suffix == ".patch" and path.parent == folder:
+                run(["git", "apply", path], f"applying {path}", env=environment, cwd=context, cure="Write it anew.")
+            else:
+                _copy(path, context / "releases" / build.args["VERSION"] / path.relative_to(folder))
+
+
+def stage(settings: Settings, image: Image, build: Build, machine: str) -> Path:
     """Make the build context of an image afresh in ``LAB_HOME/cache/context/<name>``.
 
     Args:
         settings: whose lab.
         image: with a folder.
+        build: which of its builds.
         machine: the engine's architecture (``amd64``, ``arm64``).
 
     Raises:
-        LabError: its packages could not be had.
+        LabError: its packages could not be had, or its changes do not fit.
     """
     if image.folder is None:
         raise LabError(f"image {image.name} has no folder")
@@ -117,11 +148,8 @@ def stage(settings: Settings, image: Image, machine: str) -> Path:
     shutil.rmtree(context, ignore_errors=True)
     context.mkdir(parents=True)
     for path in files(image.folder):
-        target = context / path.relative_to(image.folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-        # the umask of whoever checked out must not decide what a container's user can read
-        target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+        _copy(path, context / path.relative_to(image.folder))
+    change(context, build)
     if (context / "requirements.txt").is_file():
         packages = site_packages(settings, image.folder / "requirements.txt", machine)
         shutil.copytree(packages, context / "site-packages", symlinks=True)

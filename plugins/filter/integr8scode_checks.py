@@ -52,13 +52,40 @@ def secret_problems(secrets: dict[str, Any], allow_fake: bool = False) -> list[s
     return problems
 
 
+def _problems_of_work(state: dict[str, Any]) -> list[str]:
+    """Whether the server switches at this moment; whose lock is left over is judged when it is taken."""
+    if not state.get("switching"):
+        return []
+    held = state.get("lock") or {}
+    who = held.get("description") or "nobody knows whose."
+    problem = (
+        f"the server switches between releases at this moment: {who} It goes on without its controller. Wait for its "
+        "end (`journalctl -fu integr8scode-switch` on the server shows it), then run again."
+    )
+    return [problem]
+
+
+def _problems_of_kubernetes(state: dict[str, Any]) -> list[str]:
+    found = [(worker, answer["problem"]) for worker, answer in state.get("kubernetes", {}).items() if answer["problem"]]
+    if not found:
+        return []
+    said = "; ".join(f"{worker}: {problem}" for worker, problem in found)
+    problem = (
+        f"the workers cannot use Kubernetes, and no execution would run ({said}). `systemctl status k3s` on the "
+        "server; playbooks/recover-k3s.yml brings k3s back, playbooks/site.yml renews the kubeconfigs. To ship all the "
+        "same: -e integr8scode_verify_kubernetes=false"
+    )
+    return [problem]
+
+
 def state_problems(state: dict[str, Any], needs: dict[str, Any]) -> list[str]:
     """Return what on a server stands in the way of a deploy.
 
     :param state: the answer of the module ``integr8scode_state``.
-    :param needs: ``ports`` (list), ``memory_mb``, ``disk_mb`` (least total memory and free disk).
+    :param needs: ``ports`` (list), ``memory_mb``, ``disk_mb`` (least total memory and free disk), ``kubernetes``
+        (whether the workers must be able to use it).
     """
-    problems = []
+    problems = _problems_of_work(state)
     foreign = state["foreign"]
     if foreign["containers"] or foreign["volumes"]:
         where = sorted({entry["working_dir"] for entry in foreign["containers"]})
@@ -77,6 +104,8 @@ def state_problems(state: dict[str, Any], needs: dict[str, Any]) -> list[str]:
                 f"port {port} is taken by {listener}. Stop that program, or choose another port "
                 "(integr8scode_https_port, integr8scode_frontend_port)."
             )
+    if needs.get("kubernetes"):
+        problems += _problems_of_kubernetes(state)
     total = state["memory"]["total_bytes"] // 2**20
     if total < needs["memory_mb"]:
         problems.append(

@@ -25,7 +25,7 @@ def describe(host: str, state: dict[str, Any]) -> list[str]:
         return [f"{host}: {state['docker']['error']}"]
     if release is None:
         return [f"{host}: no release was deployed"]
-    lines = [f"{host}: release {release['id']} (made {release['created_at']} by {release['author'] or 'unknown'})"]
+    lines = [f"{host}: release {release['id']} (made {release['created_at']} by {release.get('by') or 'unknown'})"]
     for service in sorted(set(release["images"]) - {"user-seed"} | set(state["containers"])):
         containers = state["containers"].get(service, [])
         lines += [_container_line(service, container) for container in containers] or [f"    {service:<18} MISSING"]

@@ -10,6 +10,7 @@ description:
   - Asks the registries, through the Docker Engine and so with its mirrors, proxies and certificates, which digest each
     tag stands for at this moment, and pulls what the server lacks by that digest.
   - Credentials are handed to the engine with each call and stored nowhere.
+  - Looks at the free disk before each pull, so that a full one is told by its name and before it is full.
 options:
   services:
     description: Image reference (C(registry/repository:tag)) of each service.
@@ -38,9 +39,14 @@ options:
         type: str
         required: true
   pull:
-    description: Whether to pull; false only resolves.
+    description:
+      - Whether to pull. False only resolves, says what is missing, and asks the registry whether it has each of those.
     type: bool
     default: true
+  min_free_mb:
+    description: MiB that must be free below Docker's root directory before each pull.
+    type: int
+    default: 1024
 attributes:
   check_mode:
     support: full
@@ -65,12 +71,17 @@ digests:
   description: Digest by image reference.
   type: dict
   returned: always
+missing:
+  description: References of which the server had no image before the task.
+  type: list
+  returned: always
 pulled:
   description: References that were (in check mode, would be) pulled.
   type: list
   returned: always
 """
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -122,10 +133,14 @@ def explain(reference: str, error: Exception, username: str | None) -> str:
 
 
 class Images:
-    """The images of one run, resolved and pulled through the engine."""
+    """The images of one run, resolved and pulled through the engine.
 
-    def __init__(self, client: Any, credentials: list[dict[str, str]]) -> None:
+    min_free_mb: MiB that must be free before each pull.
+    """
+
+    def __init__(self, client: Any, credentials: list[dict[str, str]], min_free_mb: int = 0) -> None:
         self.client = client
+        self.min_free_mb = min_free_mb
         self.credentials = {
             entry["registry"]: {"username": entry["username"], "password": entry["password"]} for entry in credentials
         }
@@ -147,6 +162,17 @@ class Images:
             raise self._failure(reference, error) from error
         return str(answer["Descriptor"]["digest"])
 
+    def find(self, reference: str, digest: str) -> None:
+        """See that the registry has an image of this digest.
+
+        :raises ImageError: it has not, or does not say.
+        """
+        pinned = f"{repository_of(reference)}@{digest}"
+        try:
+            self.client.api.inspect_distribution(pinned, auth_config=self._login(reference) or {})
+        except (docker_errors.APIError, OSError) as error:
+            raise self._failure(f"{reference}@{digest}", error) from error
+
     def present(self, reference: str, digest: str) -> bool:
         """Return whether the server already has this image."""
         try:
@@ -155,12 +181,27 @@ class Images:
             return False
         return True
 
+    def check_disk(self, reference: str) -> None:
+        """See that there is room for another image.
+
+        :raises ImageError: there is not.
+        """
+        root = str(self.client.info()["DockerRootDir"])
+        status = os.statvfs(root)
+        free = status.f_bavail * status.f_frsize // 2**20
+        if free < self.min_free_mb:
+            raise ImageError(
+                f"{reference} is not pulled: {root} has {free} MiB free, and {self.min_free_mb} are the least. "
+                "`docker system df` says what uses it, `docker image prune` removes what nobody uses."
+            )
+
     def pull(self, reference: str, digest: str) -> None:
         """Pull an image by digest.
 
-        :raises ImageError: it cannot be pulled.
+        :raises ImageError: it cannot be pulled, or the disk is too full for it.
         """
         try:
+            self.check_disk(reference)
             for event in self.client.api.pull(
                 repository_of(reference),
                 tag=digest,
@@ -199,6 +240,7 @@ def main() -> None:
                 },
             },
             "pull": {"type": "bool", "default": True},
+            "min_free_mb": {"type": "int", "default": 1024},
         },
         supports_check_mode=True,
     )
@@ -207,18 +249,20 @@ def main() -> None:
     services: dict[str, str] = module.params["services"]
     references = sorted(set(services.values()))
     try:
-        client = connect(timeout=600)
+        # a look is quick or is none; a layer of a pull may be slow
+        client = connect(timeout=600 if module.params["pull"] else 60)
     except EngineUnavailableError as error:
         if module.check_mode:
             module.exit_json(
-                changed=True,
+                changed=module.params["pull"],
                 services=services,
                 digests=dict.fromkeys(references),
-                pulled=references,
+                missing=references,
+                pulled=references if module.params["pull"] else [],
                 msg=f"digests are unknown: {error}",
             )
         module.fail_json(msg=str(error))
-    images = Images(client, module.params["credentials"])
+    images = Images(client, module.params["credentials"], module.params["min_free_mb"])
     locked: dict[str, str] = module.params["locked"]
     try:
         with ThreadPoolExecutor(PARALLEL_PULLS) as pool:
@@ -232,12 +276,17 @@ def main() -> None:
             missing = [reference for reference in references if not images.present(reference, resolved[reference])]
             if module.params["pull"] and not module.check_mode:
                 list(pool.map(lambda reference: images.pull(reference, resolved[reference]), missing))
+            elif not module.params["pull"]:
+                # what was resolved just now is there; what a release names may be gone
+                known = [reference for reference in missing if reference in locked]
+                list(pool.map(lambda reference: images.find(reference, resolved[reference]), known))
     except ImageError as error:
-        module.fail_json(msg=f"{error} Nothing was changed.")
+        module.fail_json(msg=f"Nothing was changed. {error}")
     module.exit_json(
         changed=bool(missing) and module.params["pull"],
         services={service: f"{reference}@{resolved[reference]}" for service, reference in services.items()},
         digests=resolved,
+        missing=missing,
         pulled=missing if module.params["pull"] else [],
     )
 

@@ -8,7 +8,7 @@ module: release_bundle
 short_description: Write one release of the stack, named by its content
 description:
   - Writes every mounted configuration file to C(<base>/files/<hash>/<name>) and the release to
-    C(<base>/releases/<id>/) with C(docker-compose.yaml), C(digests.yaml), C(.env) and C(release.json).
+    C(<base>/releases/<id>/) with C(docker-compose.yaml), C(digests.yaml), C(.env), C(haproxy.cfg) and C(release.json).
   - The id comes from the tag, the digests, the compose file and the configuration, not from time, author or secrets, so
     the same input gives the same id and nothing to do.
   - What is written is never changed again; C(release.json) comes last, so a release without it is not complete.
@@ -55,6 +55,10 @@ options:
     description: Other variables of the compose file.
     type: dict
     default: {}
+  edge_config:
+    description: Text of the edge's configuration (HAProxy). Empty for none.
+    type: str
+    default: ""
   overrides:
     description: Compose files outside the release that come after its own, by absolute path.
     type: list
@@ -146,6 +150,7 @@ class Bundle:
             "compose": parameters["compose"],
             "images": parameters["images"],
             "environment": self.environment,
+            "edge": parameters["edge_config"],
         }
         self.id = f"{self.tag}-{digest_of(json.dumps(identity, sort_keys=True))}"
         self.path = self.base / "releases" / self.id
@@ -160,8 +165,10 @@ class Bundle:
         }
         # JSON is YAML, and needs no library on the server
         digests = {"services": {name: {"image": image} for name, image in self.parameters["images"].items()}}
+        edge = self.parameters["edge_config"]
         return {
             **{self.files[entry["name"]]: entry["content"] for entry in self.parameters["files"]},
+            **({self.path / "haproxy.cfg": edge} if edge else {}),
             self.path / "docker-compose.yaml": self.parameters["compose"],
             self.path / "digests.yaml": json.dumps(digests, indent=2, sort_keys=True) + "\n",
             self.path / ".env": dotenv(settings),
@@ -176,7 +183,7 @@ class Bundle:
             "digests": self.parameters["digests"],
             "files": {name: str(path) for name, path in self.files.items()},
             "created_at": now.isoformat(timespec="seconds"),
-            "author": self.parameters["author"],
+            "by": self.parameters["author"],
             "commit": self.parameters["commit"],
         }
 
@@ -205,7 +212,7 @@ class Bundle:
 def running_texts(base: Path) -> dict[str, str]:
     """Return the running release's files by name, for the diff."""
     current = base / "current"
-    paths = [current / name for name in ("docker-compose.yaml", "digests.yaml", ".env")]
+    paths = [current / name for name in ("docker-compose.yaml", "digests.yaml", ".env", "haproxy.cfg")]
     if (current / "release.json").exists():
         record = json.loads((current / "release.json").read_text(encoding="utf-8"))
         paths += [Path(path) for path in record["files"].values()]
@@ -247,6 +254,7 @@ def main() -> None:
                 },
             },
             "environment": {"type": "dict", "default": {}},
+            "edge_config": {"type": "str", "default": ""},
             "overrides": {"type": "list", "elements": "path", "default": []},
             "author": {"type": "str", "default": ""},
             "commit": {"type": "str", "default": ""},

@@ -42,7 +42,8 @@ class Api:
 def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(**arguments: Any) -> Api:
         api = Api(arguments.pop("local", set()), **arguments)
-        monkeypatch.setattr(container_images, "connect", lambda timeout: type("Client", (), {"api": api}))
+        client = type("Client", (), {"api": api, "info": staticmethod(lambda: {"DockerRootDir": "/"})})
+        monkeypatch.setattr(container_images, "connect", lambda timeout: client)
         return api
 
     return make
@@ -65,6 +66,30 @@ def test_what_is_locked_and_local_asks_nobody(engine: Any, run_module: Any) -> N
     answer = run_module("container_images", {"services": {"mongo": MONGO}, "locked": {MONGO: DIGEST}})
     assert not answer["changed"]
     assert (api.asked, api.pulled) == ([], [])
+
+
+def test_a_look_names_what_is_missing_and_asks_whether_it_can_be_had(engine: Any, run_module: Any) -> None:
+    api = engine(local={f"registry.example/integr8scode/backend@{DIGEST}"})
+    arguments = {"services": {"backend": BACKEND, "mongo": MONGO}, "locked": {MONGO: DIGEST}, "pull": False}
+    answer = run_module("container_images", arguments)
+    assert not answer["changed"]
+    assert (answer["missing"], answer["pulled"], api.pulled) == ([MONGO], [], [])
+    assert [asked for asked, _ in api.asked] == [BACKEND, f"docker.io/library/mongo@{DIGEST}"]
+
+
+def test_an_image_of_a_release_that_is_gone_everywhere_is_named(engine: Any, run_module: Any) -> None:
+    engine(error="manifest unknown")
+    answer = run_module("container_images", {"services": {"mongo": MONGO}, "locked": {MONGO: DIGEST}, "pull": False})
+    assert answer["msg"].startswith(f"Nothing was changed. {MONGO}@{DIGEST} does not exist")
+
+
+def test_a_full_disk_is_told_before_it_is_full(engine: Any, run_module: Any) -> None:
+    api = engine()
+    answer = run_module("container_images", {"services": {"mongo": MONGO}, "min_free_mb": 2**40})
+    assert answer["failed"]
+    assert f"{MONGO} is not pulled: / has " in answer["msg"]
+    assert f"and {2**40} are the least" in answer["msg"]
+    assert api.pulled == []
 
 
 def test_check_mode_pulls_nothing(engine: Any, run_module: Any) -> None:

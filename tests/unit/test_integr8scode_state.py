@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
-from ansible.modules import integr8scode_state as state
+from ansible.module_utils.server_state import machine, releases, stack
 from ansible.plugins.filter.status_table import describe, status_table
 
 INSPECT = {
@@ -30,7 +30,7 @@ INSPECT = {
 
 
 def test_a_container_is_described() -> None:
-    described = state.describe_container(INSPECT)
+    described = stack.describe_container(INSPECT)
     assert described["digest"] == f"sha256:{'a' * 64}"
     assert (described["state"], described["health"], described["restarts"]) == ("running", "healthy", 2)
 
@@ -42,14 +42,12 @@ def test_listeners_are_found_in_the_kernels_table(tmp_path: Path) -> None:
         "   0: 00000000:01BB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n"
         "   1: 0100007F:1389 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0\n"
     )
-    assert state.listening_inodes({443, 5001}, [table, tmp_path / "tcp6"]) == {443: {"4711"}}
+    assert machine.listening_inodes({443, 5001}, [table, tmp_path / "tcp6"]) == {443: {"4711"}}
 
 
 def test_history_survives_a_line_that_was_cut_off(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text('{"a": 1}\n{"a": 2}\n{"a":')
-    assert state.read_history(tmp_path, 5) == [{"a": 1}, {"a": 2}]
-    assert state.read_history(tmp_path, 1) == [{"a": 2}]
-    assert state.read_history(tmp_path, 0) == []
+    assert releases.read_history(tmp_path) == [{"a": 1}, {"a": 2}]
 
 
 def test_a_damaged_record_is_an_error_that_names_it(tmp_path: Path, run_module: Any) -> None:
@@ -64,7 +62,7 @@ def test_works_without_docker(tmp_path: Path, run_module: Any, monkeypatch: pyte
     def no_engine(timeout: int) -> None:
         raise EngineUnavailableError("python3-docker is missing")
 
-    monkeypatch.setattr(state, "connect", no_engine)
+    monkeypatch.setattr(stack, "connect", no_engine)
     answer = run_module("integr8scode_state", {"base": str(tmp_path), "ports": [443]})
     assert answer["docker"] == {
         "available": False,
@@ -80,13 +78,13 @@ def test_status_names_what_is_missing_and_who_is_silent() -> None:
     release = {
         "id": "2026.2.20-abc",
         "created_at": "2026-02-20T10:00:00+00:00",
-        "author": "ops",
+        "by": "ops",
         "images": {"backend": "x", "mongo": "y", "user-seed": "x"},
     }
     answer = {
         "docker": {"available": True},
         "release": release,
-        "containers": {"backend": [state.describe_container(INSPECT)]},
+        "containers": {"backend": [stack.describe_container(INSPECT)]},
         "history": [
             {
                 "at": "2026-02-20T10:00:00",

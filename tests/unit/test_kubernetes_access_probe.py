@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils import kubernetes_access_calls as calls
+from ansible.module_utils import kubernetes_access_probing
 from ansible.module_utils.atomic_files import Access
 from ansible.modules import kubeconfig_renew, kubernetes_access_probe
 
@@ -219,4 +220,4 @@ def test_a_row_is_judged_by_status_and_by_who_forbids(status: int, message: str,
     ],
 )
 def test_every_cause_has_its_own_cure(kind: str, message: str, word: str) -> None:
-    assert word in kubernetes_access_probe.cure(kind, message)
+    assert word in kubernetes_access_probing.cure(kind, message)

@@ -38,9 +38,18 @@ def test_writes_everything_and_is_idempotent(tmp_path: Path, run_module: Any) ->
     assert "IMAGE_TAG=2026.2.20\n" in environment
     assert f"COMPOSE_FILE={release}/docker-compose.yaml:{release}/digests.yaml:" in environment
     assert json.loads((release / "digests.yaml").read_text())["services"]["backend"]["image"].endswith("a" * 64)
-    assert json.loads((release / "release.json").read_text())["author"] == "ops"
+    assert json.loads((release / "release.json").read_text())["by"] == "ops"
     assert release.stat().st_mode & 0o777 == 0o750
     assert not run_module("release_bundle", arguments(tmp_path))["changed"]
+
+
+def test_the_edge_s_configuration_is_part_of_the_release(tmp_path: Path, run_module: Any) -> None:
+    release = Path(run_module("release_bundle", arguments(tmp_path, edge_config="global\n"))["path"])
+    assert (release / "haproxy.cfg").read_text() == "global\n"
+    (release / "haproxy.cfg").unlink()
+    assert run_module("release_bundle", arguments(tmp_path, edge_config="global\n"))["changed"]
+    without = Path(run_module("release_bundle", arguments(tmp_path))["path"])
+    assert not (without / "haproxy.cfg").exists()
 
 
 def test_id_follows_content_not_author(tmp_path: Path, run_module: Any) -> None:
@@ -54,6 +63,7 @@ def test_id_follows_content_not_author(tmp_path: Path, run_module: Any) -> None:
         {"compose": "services: {}\n"},
         {"images": {"backend": "x@sha256:" + "b" * 64}},
         {"environment": {"WEB_CONCURRENCY": 4}},
+        {"edge_config": "global\n"},
         {"files": [{"name": "config.toml", "variable": "CONFIG_TOML", "content": 'A = "2"\n'}]},
     ):
         assert identity(**change) != same

@@ -95,6 +95,8 @@ def test_a_dockerfile_that_starts_elsewhere_is_refused(folder: Path, line: str) 
         ("{folder: x, repository: a/b, local: c:1, builds: [{tags: ['1']}]}", "either"),
         ("{folder: x}", "either"),
         ("{folder: x, repository: a/b, bilds: []}", "unknown keys: bilds"),
+        ("{folder: x, repository: a/b, builds: [{tags: ['1'], change: [x]}]}", "1 has unknown keys: change"),
+        ("{folder: x, repository: a/b, builds: [{tags: ['1'], changes: [none]}]}", "1 names none, which is no folder"),
         ("{folder: x, repository: a/b, builds: [{tags: ['1']}, {tags: ['2', '1']}]}", "a/b:1 is made by"),
     ],
 )
@@ -114,8 +116,30 @@ def test_every_image_has_its_parent() -> None:
 
 def test_version_is_the_first_tag() -> None:
     builds = images.load()["backend"].builds
-    assert [build.args["VERSION"] for build in builds] == ["2026.2.19", "2026.2.20", "sha-95389b4"]
+    assert [build.args["VERSION"] for build in builds[:3]] == ["2026.2.19", "2026.2.20", "sha-95389b4"]
     assert builds[2].tags == ("sha-95389b4", "latest")
+
+
+def test_backend_and_frontend_are_released_together() -> None:
+    backend, frontend = (images.load()[name].builds for name in ("backend", "frontend"))
+    assert [(build.tags, build.made_up) for build in backend] == [(build.tags, build.made_up) for build in frontend]
+
+
+def test_changes_of_a_build_count_for_that_build_alone(folder: Path, tmp_path: Path) -> None:
+    changes = tmp_path / "changes"
+    changes.mkdir()
+    (changes / "added").write_text("x\n")
+    plain = hash_of(folder)
+    image = an_image(folder)
+
+    def changed() -> str:
+        return images.inputs_hash(image, Build(("1",), {}, (changes,)), "p", "amd64")
+
+    seen = {plain, changed()}
+    (changes / "added").write_text("y\n")
+    seen.add(changed())
+    assert len(seen) == 3
+    assert hash_of(folder) == plain
 
 
 def test_third_party_images_are_those_of_the_compose_file() -> None:

@@ -19,7 +19,7 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.atomic_files import Access
 from ansible.module_utils.maintenance import cli, state
 from ansible.plugins.loader import lookup_loader
-from ansible.plugins.lookup import maintenance_program
+from ansible.plugins.lookup import server_program
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = "maintenance/cli.py"
@@ -29,7 +29,7 @@ LOCKS = cli.LOCKS
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("program") / "integr8scode-maintenance"
-    path.write_bytes(maintenance_program.build(maintenance_program.SOURCES))
+    path.write_bytes(server_program.build(server_program.SOURCES, "maintenance"))
     path.chmod(0o755)
     return path
 
@@ -52,7 +52,7 @@ def test_the_same_sources_give_the_same_bytes_whenever_they_were_written(tmp_pat
         os.utime(path, (1, 1))
         path.chmod(0o600)
 
-    assert maintenance_program.build(first) == maintenance_program.build(second)
+    assert server_program.build(first, "maintenance") == server_program.build(second, "maintenance")
 
 
 def test_only_what_is_imported_is_in_it(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_only_what_is_imported_is_in_it(tmp_path: Path) -> None:
         },
     )
 
-    names = {path.relative_to(folder).as_posix() for path in maintenance_program.closure(folder)}
+    names = {path.relative_to(folder).as_posix() for path in server_program.closure(folder, "maintenance")}
 
     assert names == {
         "maintenance/__init__.py",
@@ -79,9 +79,9 @@ def test_only_what_is_imported_is_in_it(tmp_path: Path) -> None:
 
 
 def test_an_unrelated_file_does_not_change_it(tmp_path: Path) -> None:
-    before = maintenance_program.build(sources(tmp_path, {CLI: ""}))
-    assert maintenance_program.build(sources(tmp_path, {CLI: "", "unrelated.py": "X = 1\n"})) == before
-    assert maintenance_program.build(sources(tmp_path, {CLI: "Y = 1\n"})) != before
+    before = server_program.build(sources(tmp_path, {CLI: ""}), "maintenance")
+    assert server_program.build(sources(tmp_path, {CLI: "", "unrelated.py": "X = 1\n"}), "maintenance") == before
+    assert server_program.build(sources(tmp_path, {CLI: "Y = 1\n"}), "maintenance") != before
 
 
 @pytest.mark.parametrize(
@@ -90,25 +90,25 @@ def test_an_unrelated_file_does_not_change_it(tmp_path: Path) -> None:
 )
 def test_what_a_server_would_lack_is_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(AnsibleError, match=r"cli\.py imports ansible\.module_utils\.(basic|common)"):
-        maintenance_program.build(sources(tmp_path, {CLI: line + "\n"}))
+        server_program.build(sources(tmp_path, {CLI: line + "\n"}), "maintenance")
 
 
 def test_the_lookup_returns_the_same_path_for_the_same_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance_program, "DEFAULT_LOCAL_TMP", str(tmp_path))
-    lookup = maintenance_program.LookupModule()
+    monkeypatch.setattr(server_program, "DEFAULT_LOCAL_TMP", str(tmp_path))
+    lookup = server_program.LookupModule()
 
-    (first,), (second,) = lookup.run([], variables={}), lookup.run([], variables={})
+    (first,), (second,) = lookup.run(["maintenance"], variables={}), lookup.run(["maintenance"], variables={})
 
     assert first == second
     assert [path.name for path in tmp_path.iterdir()] == [Path(first).name]
-    assert Path(first).read_bytes() == maintenance_program.build(maintenance_program.SOURCES)
-    with pytest.raises(AnsibleError, match="takes nothing"):
+    assert Path(first).read_bytes() == server_program.build(server_program.SOURCES, "maintenance")
+    with pytest.raises(AnsibleError, match="takes the name of one package"):
         lookup.run(["x"])
 
 
 def test_ansible_finds_the_lookup() -> None:
     lookup_loader.add_directory(str(ROOT / "plugins/lookup"))
-    assert lookup_loader.get("maintenance_program") is not None
+    assert lookup_loader.get("server_program") is not None
     assert "lookup_plugins = plugins/lookup" in (ROOT / "ansible.cfg").read_text()
 
 

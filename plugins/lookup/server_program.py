@@ -1,32 +1,39 @@
-"""Lookup: builds the program integr8scode-maintenance and returns where it lies on the controller."""
+"""Lookup: builds a program for servers and returns where it lies on the controller."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-name: maintenance_program
+name: server_program
 author: integr8scode-ansible
-short_description: Build the program integr8scode-maintenance
+short_description: Build a program for servers
 description:
-  - Packs the Python package C(maintenance) of the project's module_utils, and what it imports of them, into one file
-    that a server runs with Python 3.10 or newer, whether Ansible is installed there or not.
+  - Packs a Python package of the project's module_utils, and what it imports of them, into one file that a server runs
+    with Python 3.10 or newer, whether Ansible is installed there or not. Its module C(cli) has C(main(arguments)).
   - The same sources give the same bytes, on every controller, so a copy task changes nothing the second time.
   - Returns the path of a temporary file that ansible-playbook removes when it ends.
-options: {}
+options:
+  _terms:
+    description: Name of the package, C(maintenance) or C(releases).
+    required: true
+  sha256:
+    description: Whether to return the file's SHA-256 in place of its path.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
 - name: Install the program
   ansible.builtin.copy:
-    src: "{{ lookup('maintenance_program') }}"
+    src: "{{ lookup('server_program', 'maintenance') }}"
     dest: /usr/local/sbin/integr8scode-maintenance
     mode: "0755"
 """
 
 RETURN = r"""
 _raw:
-  description: Path of the built file, in a list of one.
+  description: Path of the built file, or its SHA-256, in a list of one.
   type: list
-  elements: path
+  elements: str
 """
 
 import ast
@@ -43,13 +50,13 @@ from ansible.plugins.lookup import LookupBase
 
 SOURCES = Path(__file__).resolve().parent.parent / "module_utils"
 PREFIX = "ansible.module_utils"
-PACKAGE = "maintenance"
+PACKAGES = ("maintenance", "releases")
 # -I: neither the caller's environment nor its folder decides what is imported
 SHEBANG = b"#!/usr/bin/python3 -I\n"
-MAIN = f"""\
+MAIN = """\
 import sys
 
-from {PREFIX}.{PACKAGE}.cli import main
+from {package}.cli import main
 
 sys.exit(main(sys.argv[1:]))
 """
@@ -73,9 +80,9 @@ def file_of(sources: Path, name: str) -> Path | None:
     return next((path for path in (base / "__init__.py", base.with_suffix(".py")) if path.is_file()), None)
 
 
-def closure(sources: Path) -> set[Path]:
-    """The files of the package and everything that they import. Raises AnsibleError for what a server would lack."""
-    waiting = sorted((sources / PACKAGE).glob("*.py"))
+def closure(sources: Path, package: str) -> set[Path]:
+    """The files of a package and everything that they import. Raises AnsibleError for what a server would lack."""
+    waiting = sorted((sources / package).glob("*.py"))
     found: set[Path] = set()
     while waiting:
         path = waiting.pop()
@@ -90,15 +97,22 @@ def closure(sources: Path) -> set[Path]:
             elif file_of(sources, name.rpartition(".")[0]) is None:
                 raise AnsibleError(
                     f"{path} imports {PREFIX}.{name}, which is no file of {sources}: a server without Ansible could "
-                    "not run integr8scode-maintenance. Keep what needs Ansible in plugins/modules."
+                    f"not run the program {package}. Keep what needs Ansible in plugins/modules."
                 )
     return found
 
 
-def build(sources: Path) -> bytes:
-    """The program: a zip archive after a line that names its interpreter. Raises AnsibleError, SyntaxError, OSError."""
-    members = {"__main__.py": MAIN.encode(), "ansible/__init__.py": b"", "ansible/module_utils/__init__.py": b""}
-    for path in closure(sources):
+def build(sources: Path, package: str) -> bytes:
+    """A package as a program: a zip archive after a line that names its interpreter.
+
+    Raises AnsibleError, SyntaxError, OSError.
+    """
+    members = {
+        "__main__.py": MAIN.format(package=f"{PREFIX}.{package}").encode(),
+        "ansible/__init__.py": b"",
+        "ansible/module_utils/__init__.py": b"",
+    }
+    for path in closure(sources, package):
         members[f"ansible/module_utils/{path.relative_to(sources).as_posix()}"] = path.read_bytes()
     archive = io.BytesIO()
     archive.write(SHEBANG)
@@ -115,15 +129,20 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible itself is not t
     """The lookup as Ansible loads it."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
-        """Build the program; its path. Raises AnsibleError."""
+        """Build the program; its path or its checksum. Raises AnsibleError."""
         del variables
-        if terms or kwargs:
-            raise AnsibleError("maintenance_program takes nothing")
+        only_checksum = bool(kwargs.pop("sha256", False))
+        if kwargs or len(terms) != 1 or terms[0] not in PACKAGES:
+            raise AnsibleError(f"server_program takes the name of one package, {' or '.join(PACKAGES)}")
+        package = terms[0]
         try:
-            program = build(SOURCES)
+            program = build(SOURCES, package)
         except (OSError, SyntaxError) as error:
-            raise AnsibleError(f"integr8scode-maintenance cannot be built: {error}") from error
-        path = Path(DEFAULT_LOCAL_TMP) / f"integr8scode-maintenance-{hashlib.sha256(program).hexdigest()}"
+            raise AnsibleError(f"the program {package} cannot be built: {error}") from error
+        checksum = hashlib.sha256(program).hexdigest()
+        if only_checksum:
+            return [checksum]
+        path = Path(DEFAULT_LOCAL_TMP) / f"integr8scode-{package}-{checksum}"
         if not path.exists():
             # several hosts ask at the same time
             temporary = path.with_suffix(f".{os.getpid()}")

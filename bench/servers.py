@@ -1,0 +1,74 @@
+"""Lab servers of the bench by plain ssh, and playbooks that are run against them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.cluster import ClusterError
+from lab.settings import ROOT, Settings
+from lab.shell import tail
+
+
+class Server:
+    """A lab server by plain ssh, as the user `ops`."""
+
+    def __init__(self, settings: Settings, index: int, folder: Path) -> None:
+        state = settings.state
+        options = ["ControlMaster=auto", "ControlPersist=60", f"ControlPath={folder}/%C", "IdentitiesOnly=yes"]
+        options += [f"UserKnownHostsFile={state}/known_hosts", "StrictHostKeyChecking=yes", "LogLevel=ERROR"]
+        flags = [word for option in options for word in ("-o", option)]
+        self._ssh = [
+            "ssh",
+            *flags,
+            "-i",
+            f"{state}/id_ed25519",
+            "-p",
+            str(settings.server_port(index)),
+            "ops@127.0.0.1",
+        ]
+
+    def type(self, command: str) -> tuple[int, str]:
+        """Run a command as somebody types it; returns exit code and output."""
+        return self._run([*self._ssh, command], "")
+
+    def root(self, script: str) -> tuple[int, str]:
+        """Run a script as root; returns exit code and output."""
+        return self._run([*self._ssh, "sudo", "sh", "-s"], script)
+
+    @staticmethod
+    def _run(command: Sequence[str], stdin: str) -> tuple[int, str]:
+        done = subprocess.run(
+            command,
+            input=stdin,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=900,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+
+def playbook(inventory: Path, name: str, *arguments: str) -> str:
+    """Run a playbook against servers of the bench; returns its output.
+
+    Raises:
+        ClusterError: it failed; with its last lines.
+    """
+    program = Path(sys.executable).with_name("ansible-playbook")
+    done = subprocess.run(
+        [program, "-i", inventory, name, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ClusterError(f"{name} failed ({done.returncode}):\n{tail(done.stdout, 60)}")
+    return done.stdout

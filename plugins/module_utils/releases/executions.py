@@ -1,0 +1,60 @@
+"""Executions of users' code that are not at their end: the coordinator keeps them in its memory only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ansible.module_utils.releases.containers import patiently
+
+UNFINISHED = ("queued", "scheduled", "running")
+# runs in the backend's container, which has the driver and the login: no password passes by here
+PROGRAM = """
+import json, sys
+from app.settings import Settings
+from pymongo import MongoClient
+client = MongoClient(Settings().MONGODB_URL, serverSelectionTimeoutMS=5000)
+found = client.get_default_database("integr8scode").executions.find(
+    {"status": {"$in": sys.argv[1:]}}, {"execution_id": 1, "status": 1}).limit(200)
+print(json.dumps([[str(one.get("execution_id", one["_id"])), one["status"]] for one in found]))
+"""
+
+
+class ExecutionsError(Exception):
+    """The executions cannot be counted; the text says why, without a secret."""
+
+
+def unfinished(backend: Any) -> list[str]:
+    """Ids of the executions that the database calls queued, scheduled or running, 200 at most.
+
+    :param backend: a running container of the backend.
+    :raises ExecutionsError: the database cannot be asked.
+    """
+    answer = patiently(lambda: backend.exec_run(["python", "-c", PROGRAM, *UNFINISHED], demux=True))
+    out, said = (part.decode("utf-8", "replace") if part else "" for part in answer.output)
+    if answer.exit_code != 0:
+        # the last line names the error; the address with the password stands in none of the driver's
+        last = said.strip().splitlines()[-1:] or ["it said nothing"]
+        raise ExecutionsError(f"the executions cannot be counted: {last[0].split('mongodb://')[0][:300]}")
+    try:
+        return [str(entry[0]) for entry in json.loads(out.strip().splitlines()[-1])]
+    except (ValueError, IndexError, TypeError) as error:
+        raise ExecutionsError(f"the executions cannot be counted: {error}") from error
+
+
+def wait_for_none(
+    count: Callable[[], list[str]], seconds: float, sleep: Callable[[float], None], step: float = 2.0
+) -> list[str]:
+    """Wait until nothing is queued or running, up to a limit; what is left then and will be lost.
+
+    :param count: gives the ids of what is unfinished.
+    :param seconds: the limit.
+    :param sleep: waits so many seconds.
+    :raises ExecutionsError: they cannot be counted.
+    """
+    waited = 0.0
+    while (left := count()) and waited < seconds:
+        sleep(step)
+        waited += step
+    return left

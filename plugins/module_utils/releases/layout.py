@@ -1,0 +1,135 @@
+"""Where things are below ``/opt/integr8scode``, and what a release says of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROJECT = "integr8scode"
+UNIT = "integr8scode-switch.service"
+"""The transient unit that a switch runs as; one at a time on a server."""
+RUNS = Path("/var/lib/integr8scode/runs")
+
+
+@dataclass(frozen=True)
+class Release:
+    """One release of the server.
+
+    Attributes:
+        path: its folder.
+        record: ``release.json``.
+    """
+
+    path: Path
+    record: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        return self.path.name
+
+    @property
+    def tag(self) -> str:
+        """Tag of the application's images."""
+        return str(self.record.get("tag", ""))
+
+    @property
+    def images(self) -> dict[str, str]:
+        """Pinned image of each service, one-shots included."""
+        return dict(self.record.get("images", {}))
+
+    @property
+    def edge_config(self) -> Path:
+        """The edge's configuration that belongs to it."""
+        return self.path / "haproxy.cfg"
+
+    def number(self, variable: str, default: int) -> int:
+        """The value of a numeric variable of its ``.env``; ``default`` where it sets none."""
+        text = (self.path / ".env").read_text(encoding="utf-8")
+        found = re.search(rf"(?m)^{re.escape(variable)}=['\"]?(\d+)['\"]?$", text)
+        return int(found[1]) if found else default
+
+
+class UnknownReleaseError(Exception):
+    """There is no such release here; the text names those that are."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of one installation.
+
+    Attributes:
+        base: where Integr8sCode is installed.
+    """
+
+    base: Path = Path("/opt/integr8scode")
+
+    @property
+    def releases(self) -> Path:
+        """Folder of all releases."""
+        return self.base / "releases"
+
+    @property
+    def current(self) -> Path:
+        """Link to the running release."""
+        return self.base / "current"
+
+    @property
+    def edge(self) -> Path:
+        """What the edge reads while it runs."""
+        return self.base / "edge"
+
+    @property
+    def tls(self) -> Path:
+        """Certificates."""
+        return self.base / "tls"
+
+    @property
+    def secrets(self) -> Path:
+        """Secrets and the compose file that mounts them."""
+        return self.base / "secrets"
+
+    def release(self, name: str) -> Release:
+        """A complete release.
+
+        :raises UnknownReleaseError: none of this name is complete here.
+        """
+        path = self.releases / name
+        try:
+            record = json.loads((path / "release.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            kept = ", ".join(release.id for release in self.all()) or "none"
+            raise UnknownReleaseError(
+                f"release {name} is not complete on this server ({error}); kept: {kept}"
+            ) from None
+        return Release(path, record)
+
+    def all(self) -> list[Release]:
+        """The complete releases, the newest first."""
+        found = []
+        for record in self.releases.glob("*/release.json"):
+            try:
+                found.append(Release(record.parent, json.loads(record.read_text(encoding="utf-8"))))
+            except (OSError, ValueError):
+                continue  # cut off while it was written: it was never used
+        return sorted(found, key=lambda release: (str(release.record.get("created_at", "")), release.id), reverse=True)
+
+    def current_release(self) -> Release | None:
+        """The release that ``current`` points to; None before the first deploy has ended."""
+        if not self.current.is_symlink():
+            return None
+        try:
+            return self.release(self.current.resolve().name)
+        except UnknownReleaseError:
+            return None
+
+    def point_current(self, release: Release) -> None:
+        """Let ``current`` point to a release; at no moment is there no ``current``. Raises OSError."""
+        temporary = self.base / f".current.{os.getpid()}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(Path("releases") / release.id)
+        os.replace(temporary, self.current)

@@ -1,0 +1,305 @@
+"""The steps that bring the stack to one release, whatever runs now: each does what is still to be done, and no more.
+
+So the same steps go forward, go back, and finish what a killed switch has left.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.module_utils.atomic_files import Access, read_file, write_file
+from ansible.module_utils.releases import executions
+from ansible.module_utils.releases.compose import Compose
+from ansible.module_utils.releases.containers import Stack, patiently, problem_of, stop_and_remove
+from ansible.module_utils.releases.edge import Edge
+from ansible.module_utils.releases.job import Settings
+from ansible.module_utils.releases.journal import Journal
+from ansible.module_utils.releases.layout import Layout, Release
+from ansible.module_utils.releases.rolling import Rolling
+from ansible.module_utils.releases.verify import Outside
+from ansible.module_utils.stale_readers import Readers
+
+SERVING = ("backend", "frontend")
+"""They take requests, so that a second copy is started beside the first."""
+COORDINATOR = "coordinator"
+SEED = "user-seed"
+PASSWORDS = "/run/secrets/user_passwords.json"
+MARKS = Path("/run/integr8scode")
+
+
+class Move:
+    """The way to one release.
+
+    release: to get to.
+    layout: where things are.
+    stack: the containers.
+    settings: how it is done.
+    journal: says what happens.
+    """
+
+    def __init__(
+        self,
+        release: Release,
+        layout: Layout,
+        stack: Stack,
+        settings: Settings,
+        journal: Journal,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.release, self.layout, self.stack, self.settings, self.journal = release, layout, stack, settings, journal
+        self.compose = Compose(release)
+        self.edge = Edge(layout.edge)
+        self.hashes = patiently(self.compose.hashes)
+        self.touched: list[str] = []
+        self.started = 0.0
+        self.seeded = False
+        self._sleep = sleep
+        self._step = "switch"
+        self.rolling = Rolling(
+            self.compose,
+            stack,
+            self.edge,
+            self.hashes,
+            lambda text: journal.say(self._step, "running", text),
+            healthy_seconds=settings.healthy_timeout_seconds,
+            drain_seconds=settings.drain_seconds,
+            stream_seconds=settings.stream_seconds,
+        )
+
+    # -- what is to be done
+
+    @property
+    def due(self) -> list[str]:
+        """Services that are not what the release says, in no order."""
+        return self.rolling.due(self.hashes)
+
+    def orphans(self) -> list[str]:
+        """Services that run and that the release does not have."""
+        return sorted(set(self.stack.containers()) - set(self.hashes))
+
+    def edge_config(self) -> bytes | None:
+        """The configuration that the edge shall get; None when it has it."""
+        wanted = read_file(self.release.edge_config)
+        return wanted if wanted is not None and self.edge.differs(wanted) else None
+
+    def passwords(self) -> Path | None:
+        """File with the seeded users' passwords, as the newest secrets mount it; None where there is none."""
+        try:
+            mounts = yaml.safe_load((self.layout.secrets / "current.yaml").read_text(encoding="utf-8"))
+            volumes = mounts["services"][SEED]["volumes"]
+        except (OSError, KeyError, TypeError, yaml.YAMLError):
+            return None
+        return next((Path(one["source"]) for one in volumes if one["target"] == PASSWORDS), None)
+
+    def seed_due(self) -> bool:
+        """Whether the users' passwords are new: user-seed sets them whenever it runs, never behind a user's back."""
+        passwords = self.passwords()
+        seeded = read_file(self.layout.secrets / "seeded")
+        return passwords is not None and (seeded or b"").decode().strip() != str(passwords)
+
+    def readers(self, *, check: bool) -> dict[str, bool]:
+        """Have running programs load files that are newer than they are. Which had to, by service.
+
+        :raises FileNotFoundError: such a file is missing.
+        """
+        client = patiently(lambda: self.stack.client)
+        readers = Readers(client, self.stack.project, MARKS, check_mode=check)
+        tls, edge = self.layout.tls, self.layout.edge
+        before = self.edge.worker() if not check and self.stack.of("edge") else ""
+        if before:
+            self.edge.remember_servers()
+        loaded = {
+            "edge": readers.reload("edge", "SIGUSR2", [edge, tls / "public", tls / "internal/edge"]),
+            "frontend": readers.reload("frontend", "SIGHUP", [tls / "internal/frontend"]),
+            "backend": readers.reload("backend", "SIGHUP", [tls / "internal/backend"]),
+        }
+        if before:
+            if loaded["edge"]:
+                self.edge.wait_reloaded(before)
+            self.edge.forget_servers()
+        for worker in ("k8s-worker", "pod-monitor"):
+            kubeconfig = self.layout.base / "kubeconfig" / f"{worker}.yaml"
+            loaded[worker] = kubeconfig.exists() and readers.restart(worker, kubeconfig)
+        return loaded
+
+    def plan(self) -> list[str]:
+        """What `apply` would do, as sentences; nothing is changed."""
+        said = []
+        running = self.stack.containers()
+        for service in self._ordered(self.due):
+            if service in SERVING and running.get(service):
+                how = "beside the old one" if self.rolling.has_room_for(service) else "in its place, for want of memory"
+                said.append(f"{service}: a new container, {how}")
+            else:
+                said.append(f"{service}: a new container" if running.get(service) else f"{service}: would be started")
+        said += [f"{service}: removed, the release does not have it" for service in self.orphans()]
+        if self.edge_config() is not None:
+            said.append("edge: another configuration")
+        if self.seed_due():
+            said.append("user-seed: sets the users' passwords")
+        if running.get("edge"):
+            said += [f"{service}: loads newer files" for service, due in self.readers(check=True).items() if due]
+        current = self.layout.current_release()
+        if current is None or current.id != self.release.id:
+            said.append(f"current: {current.id if current else 'none'} -> {self.release.id}")
+        return said
+
+    def _ordered(self, services: Iterable[str]) -> list[str]:
+        order = [*self.settings.infrastructure, "edge", *SERVING, *self.settings.workers]
+        return sorted(services, key=lambda one: (order.index(one) if one in order else len(order), one))
+
+    # -- doing it
+
+    def apply(self, only: list[str] | None = None, *, waiting: bool = True) -> list[str]:
+        """Bring the stack to the release; ids of executions that were cut off.
+
+        :param only: services that may be touched; all when None.
+        :param waiting: whether the coordinator waits for executions; going back does not.
+        :raises ServiceError: a service does not come up.
+        :raises ComposeError: Compose fails.
+        :raises EdgeError: the edge does not do what it should.
+        :raises OSError: a file cannot be read or written.
+        """
+        due = [one for one in self._ordered(self.due) if only is None or one in only]
+        first = not self.stack.of("backend")
+        self._infrastructure([one for one in due if one in self.settings.infrastructure])
+        if only is None:
+            # going back puts back what ran, and no password is part of that
+            self._seed()
+        self._edge("edge" in due)
+        lost: list[str] = []
+        if first:
+            # nobody is served yet: everything at once
+            with self._doing("start", "starting the application"):
+                self._up([one for one in due if one not in self.settings.infrastructure and one != "edge"])
+        else:
+            for service in SERVING:
+                if service in due or ((only is None or service in only) and len(self.stack.of(service)) > 1):
+                    self._serving(service)
+            lost = self._workers([one for one in due if one in self.settings.workers], waiting=waiting)
+            others = [
+                one
+                for one in due
+                if one not in (*self.settings.infrastructure, "edge", *SERVING, *self.settings.workers)
+            ]
+            if others:
+                with self._doing("others", f"starting {', '.join(others)}"):
+                    self._up(others)
+        self._orphans()
+        with self._doing("reload", "having programs load newer files"):
+            if any(self.readers(check=False).values()):
+                self.started = time.monotonic()
+        return lost
+
+    def _infrastructure(self, services: list[str]) -> None:
+        if services:
+            with self._doing("infrastructure", f"replacing {', '.join(services)}: its own definition is another one"):
+                self._touch(services)
+                self.rolling.together(services, healthy=True)
+
+    def _seed(self) -> None:
+        passwords = self.passwords()
+        if passwords is None or not self.seed_due():
+            return
+        with self._doing("seed", "setting the users' passwords"):
+            self.compose.call("run", "--rm", "--no-deps", "--no-TTY", SEED, timeout=300)
+            write_file(
+                self.layout.secrets / "seeded", f"{passwords}\n".encode(), Access(os.geteuid(), os.getegid(), 0o400)
+            )
+            self.seeded = True
+
+    def _edge(self, replaced: bool) -> None:
+        config = self.edge_config()
+        if config is None and not replaced:
+            return
+        with self._doing("edge", "giving the edge its configuration"):
+            if config is not None:
+                self.edge.install(config, self.release.images["edge"], self.layout.tls)
+            if replaced:
+                # its definition changed: the listeners are gone for a moment, which no second copy can take over
+                self._touch(["edge"])
+                self.rolling.together(["edge"], healthy=False)
+
+    def _serving(self, service: str) -> None:
+        beside = self.rolling.has_copy(service) or self.rolling.has_room_for(service)
+        how = "beside the old one" if beside else "in its place: there is no memory for two"
+        with self._doing(service, f"a new {service} {how}"):
+            self._touch([service])
+            if beside:
+                self.rolling.beside(service)
+            else:
+                self.rolling.in_place(service)
+
+    def _workers(self, due: list[str], *, waiting: bool) -> list[str]:
+        plain = [one for one in due if one != COORDINATOR]
+        size = max(1, self.settings.workers_at_once)
+        groups = [plain[start : start + size] for start in range(0, len(plain), size)]
+        for number, group in enumerate(groups, 1):
+            with self._doing("workers", f"group {number} of {len(groups)}: {', '.join(group)}"):
+                self._touch(group)
+                self.rolling.together(group, healthy=False)
+        return self._coordinator(waiting=waiting) if COORDINATOR in due else []
+
+    def _coordinator(self, *, waiting: bool) -> list[str]:
+        """Replace the coordinator when nothing is queued or running, up to a limit; what is lost then."""
+        with self._doing("coordinator", "waiting until no execution is queued or running"):
+            backends = [one for one in self.stack.of("backend") if problem_of(one) is None]
+            lost: list[str] = []
+            if backends:
+                seconds = self.settings.executions_wait_seconds if waiting else 0.0
+                try:
+                    lost = executions.wait_for_none(lambda: executions.unfinished(backends[0]), seconds, self._sleep)
+                except executions.ExecutionsError as error:
+                    self.journal.say("coordinator", "running", str(error))
+            if lost:
+                self.journal.say("coordinator", "running", f"{len(lost)} executions are lost: {', '.join(lost[:20])}")
+            self._touch([COORDINATOR])
+            self.rolling.together([COORDINATOR], healthy=False)
+            return lost
+
+    def _up(self, services: list[str]) -> None:
+        self._touch(services)
+        if services:
+            patiently(lambda: self.compose.up(services))
+
+    def _orphans(self) -> None:
+        for service in self.orphans():
+            with self._doing("orphans", f"removing {service}, which this release does not have"):
+                self._touch([service])
+                for container in self.stack.of(service):
+                    stop_and_remove(container)
+
+    def _touch(self, services: list[str]) -> None:
+        self.touched += [one for one in services if one not in self.touched]
+        self.started = time.monotonic()
+
+    def _doing(self, step: str, text: str) -> Any:
+        self._step = step
+        return self.journal.step(step, text)
+
+    # -- for the proof
+
+    def seconds_since_last_start(self) -> float:
+        """How long ago the last container was started by this move; the stable window begins there."""
+        return time.monotonic() - self.started if self.started else float("inf")
+
+    def has_group(self, group: str) -> bool:
+        """Whether the release runs the worker of a consumer group; the coordinator's has a name of its own."""
+        return group in self.hashes or (group == "execution-coordinator" and COORDINATOR in self.hashes)
+
+    def outside(self) -> Outside:
+        """How users reach the release. Raises OSError."""
+        return Outside(
+            https_port=self.release.number("HTTPS_PORT", 443),
+            frontend_port=self.release.number("FRONTEND_PORT", 5001),
+            server_name=self.settings.server_name,
+            ca=Path(self.settings.ca),
+            username=self.settings.verify_username,
+            passwords=self.passwords(),
+        )

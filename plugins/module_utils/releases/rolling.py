@@ -1,0 +1,172 @@
+"""Replacing one service's containers: a second copy beside the first, or in place, or in small groups."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.releases.compose import Compose
+from ansible.module_utils.releases.containers import (
+    ServiceError,
+    Stack,
+    addresses,
+    has_died,
+    is_of,
+    patiently,
+    problem_of,
+    restarts_of,
+    stop_and_remove,
+    wait_until_well,
+)
+from ansible.module_utils.releases.edge import Edge
+
+MEGABYTE = 1024 * 1024
+SETTLE_SECONDS = 4.0
+"""How long a group of workers is watched before the next one: what cannot start at all has ended by then."""
+
+
+def available_megabytes() -> int:
+    """Memory that a new program could have. Raises OSError."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) // 1024
+
+
+def limit_megabytes(container: Any) -> int:
+    """A container's memory limit; 0 for none."""
+    return int(container.attrs["HostConfig"]["Memory"] or 0) // MEGABYTE
+
+
+class Rolling:
+    """Replaces containers of one release's services.
+
+    compose: of the release to get to.
+    stack: the containers.
+    edge: in front of them.
+    hashes: what each service's containers are to be labelled with.
+    say: takes a sentence for who follows.
+    """
+
+    def __init__(
+        self,
+        compose: Compose,
+        stack: Stack,
+        edge: Edge,
+        hashes: dict[str, str],
+        say: Callable[[str], None],
+        *,
+        healthy_seconds: float,
+        drain_seconds: float,
+        stream_seconds: float,
+    ) -> None:
+        self.compose, self.stack, self.edge, self.hashes, self.say = compose, stack, edge, hashes, say
+        self.healthy_seconds = healthy_seconds
+        self.drain_seconds, self.stream_seconds = drain_seconds, stream_seconds
+
+    def stale(self, service: str) -> list[Any]:
+        """A service's containers that are of another definition."""
+        return [one for one in self.stack.of(service) if not is_of(one, self.hashes[service])]
+
+    def due(self, services: Iterable[str]) -> list[str]:
+        """Services that are not, each in one container, what they should be; stopped ones included."""
+        found = self.stack.containers()
+        due = []
+        for service in services:
+            ours = found.get(service, [])
+            if (
+                len(ours) != 1
+                or not is_of(ours[0], self.hashes[service])
+                or ours[0].attrs["State"]["Status"] != "running"
+            ):
+                due.append(service)
+        return due
+
+    # -- what takes requests
+
+    def beside(self, service: str) -> None:
+        """Start the new copy, let the edge send requests to it, then drain and stop the old one.
+
+        :raises ServiceError: the new copy does not get healthy; the old one serves on.
+        :raises EdgeError: the edge does not find it, likewise.
+        :raises ComposeError: it could not be started.
+        """
+        wanted = self.hashes[service]
+        for one in self.stack.of(service):
+            if one.attrs["State"]["Status"] not in ("running", "restarting"):
+                stop_and_remove(one)
+        before = restarts_of(self.stack.of(service))
+        old = self.stale(service)
+        deadline = time.monotonic() + self.healthy_seconds
+        if not any(is_of(one, wanted) for one in self.stack.of(service)):
+            number = len(old) + 1
+            patiently(lambda: self.compose.up([service], "--no-recreate", "--scale", f"{service}={number}"))
+        (new, *more) = wait_until_well(self.stack, service, wanted, deadline, limit=self.healthy_seconds, before=before)
+        self.edge.wait_for(service, addresses(new), deadline)
+        self.edge.undrain(service, addresses(new))
+        self.say(f"the new {service} ({new.short_id}) takes requests")
+        for one in [*old, *more]:
+            self.retire(service, one)
+
+    def retire(self, service: str, container: Any) -> None:
+        """Drain a copy, stop it with its grace and remove it.
+
+        :raises EdgeError: the edge does not answer; the copy serves on.
+        """
+        known = addresses(container)
+        left = self.edge.drain(service, known, requests=self.drain_seconds, streams=self.stream_seconds)
+        if left:
+            self.say(f"{left} requests or event streams of the old {service} were still open when their time was over")
+        stop_and_remove(container)
+        self.edge.forget(service, known)
+
+    def in_place(self, service: str) -> None:
+        """Stop the old copy, then start the new one: without room for both there is no other way.
+
+        :raises ServiceError: the new copy does not get healthy.
+        :raises ComposeError: it could not be started.
+        """
+        deadline = time.monotonic() + self.healthy_seconds
+        wanted, before = self.hashes[service], restarts_of(self.stack.of(service))
+        patiently(lambda: self.compose.up([service], "--scale", f"{service}=1"))
+        (new, *_) = wait_until_well(self.stack, service, wanted, deadline, limit=self.healthy_seconds, before=before)
+        self.edge.wait_for(service, addresses(new), deadline)
+        self.edge.undrain(service, addresses(new))
+
+    def has_copy(self, service: str) -> bool:
+        """Whether a healthy copy of the wanted definition runs already: one of two, in a switch that was cut off."""
+        return any(is_of(one, self.hashes[service]) and problem_of(one) is None for one in self.stack.of(service))
+
+    def has_room_for(self, service: str) -> bool:
+        """Whether a second copy of a service fits into the memory that is free, by its limit."""
+        running = self.stack.of(service)
+        return not running or available_megabytes() >= max(map(limit_megabytes, running)) + 64
+
+    # -- what takes none
+
+    def together(self, services: Sequence[str], *, healthy: bool) -> None:
+        """Replace services, each in its place: stopped with its grace before its successor starts.
+
+        :param healthy: whether to wait for their health checks; else they only must not end at once.
+        :raises ServiceError: one does not come up.
+        :raises ComposeError: it could not be started.
+        """
+        deadline = time.monotonic() + self.healthy_seconds
+        before = restarts_of(one for ours in self.stack.containers().values() for one in ours)
+        patiently(lambda: self.compose.up(services))
+        if healthy:
+            for service in services:
+                wanted = self.hashes[service]
+                wait_until_well(self.stack, service, wanted, deadline, limit=self.healthy_seconds, before=before)
+            return
+        settled = time.monotonic() + SETTLE_SECONDS
+        while True:
+            found = self.stack.containers()
+            for service in services:
+                for container in found.get(service, []):
+                    if has_died(container, before):
+                        problem = problem_of(container) or "was restarted by Docker"
+                        raise ServiceError(f"the new {service} {problem} soon after its start", [container])
+            if time.monotonic() > settled:
+                return
+            time.sleep(0.5)

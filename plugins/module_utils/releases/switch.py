@@ -1,0 +1,265 @@
+"""From one release to another: without a failed request, verified, and back by itself when it is no good."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.backups import application
+from ansible.module_utils.backups.archive import BackupError
+from ansible.module_utils.history import append_history
+from ansible.module_utils.integr8scode_docker import EngineUnavailableError
+from ansible.module_utils.releases import lock, trial
+from ansible.module_utils.releases.compose import ComposeError
+from ansible.module_utils.releases.containers import HASH_LABEL, ServiceError, Stack
+from ansible.module_utils.releases.edge import EdgeError
+from ansible.module_utils.releases.executions import ExecutionsError
+from ansible.module_utils.releases.job import Job, Outcome
+from ansible.module_utils.releases.journal import Journal
+from ansible.module_utils.releases.layout import Layout, Release, UnknownReleaseError
+from ansible.module_utils.releases.move import Move
+from ansible.module_utils.releases.prune import prune
+from ansible.module_utils.releases.verify import VerificationError, Verifier
+
+MEGABYTE = 1024 * 1024
+UNDO_STABLE_SECONDS = 5.0
+"""A release that ran before is watched this long after it was put back."""
+
+# what a step may end with; anything else is an error of this program and ends the switch likewise
+FAILURES = (
+    BackupError,
+    ComposeError,
+    EdgeError,
+    EngineUnavailableError,
+    ExecutionsError,
+    OSError,
+    ServiceError,
+    UnknownReleaseError,
+    VerificationError,
+)
+
+
+class RefusedError(Exception):
+    """The release cannot be switched to; nothing was changed."""
+
+
+class Switch:
+    """One switch of one server.
+
+    job: what is asked for.
+    journal: says what happens.
+    sleep: waits so many seconds.
+    """
+
+    def __init__(self, job: Job, journal: Journal, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.job, self.journal, self.settings = job, journal, job.settings
+        self.layout = Layout(Path(job.base))
+        self.stack = Stack()
+        self.previous = self.layout.current_release()
+        self.lost: list[str] = []
+        self.notes: list[str] = []
+        self._sleep = sleep
+        self._changes = False
+
+    def run(self) -> Outcome:
+        """Do all of it; how it ended. Whatever happens, the lock is given back and the history has a line."""
+        began = time.monotonic()
+        try:
+            outcome = self._run()
+        except lock.LockedError as error:
+            outcome = Outcome("refused", self._serving(), str(error), [str(error)])
+        outcome = Outcome(
+            outcome.result,
+            outcome.release,
+            outcome.cause,
+            outcome.sentences,
+            self.lost,
+            round(time.monotonic() - began, 1),
+        )
+        if outcome.result != "refused":
+            self._remember(outcome)
+        if outcome.good:
+            self._prune()
+        with self.journal.step("unlock"):
+            lock.release(self.layout.base, self.job.run)
+        return outcome
+
+    def _run(self) -> Outcome:
+        lock.beat(self.layout.base, self.job.run, phase=lock.SWITCHING)
+        move: Move | None = None
+        try:
+            target = self.layout.release(self.job.release)
+            move = Move(target, self.layout, self.stack, self.settings, self.journal, sleep=self._sleep)
+            self._before(move)
+            self._changes = True
+            self._forward(move)
+        except FAILURES as error:
+            return self._back(move, str(error))
+        except RefusedError as error:
+            return self._refused(move, str(error))
+        except Exception as error:  # noqa: BLE001 - users must be served again whatever it was
+            return self._back(move, f"the switch ended with an error of its own: {type(error).__name__}: {error}")
+        sentences = [f"Release {self.job.release} serves."]
+        if self.lost:
+            sentences.append(f"Executions that were queued or running and are lost: {', '.join(self.lost)}.")
+        return Outcome("ok", self.job.release, sentences=[*sentences, *self.notes])
+
+    # -- forward
+
+    def _before(self, move: Move) -> None:
+        """What changes nothing: whether the image fits, and a dump. Raises RefusedError."""
+        if any(service in move.due for service in ("backend", *self.settings.workers)):
+            with self.journal.step("trial", "trying the new image with the rendered files"):
+                try:
+                    self._try(move)
+                except (ComposeError, EngineUnavailableError) as error:
+                    raise RefusedError(f"release {move.release.id} does not fit: {error}") from error
+        if self.settings.backup_before and self.previous is not None:
+            with self.journal.step("backup", "dumping MongoDB"):
+                try:
+                    made = application.create(
+                        Path(self.settings.backup_directory),
+                        base=self.layout.base,
+                        reason=f"before {self.job.action} of {move.release.id}",
+                        recipients=self.settings.age_recipients,
+                        required_free=self.settings.min_free_mb * MEGABYTE,
+                    )
+                except BackupError as error:
+                    raise RefusedError(f"the backup before the {self.job.action} failed: {error}") from error
+                self.notes.append(f"The data before it: {made.path}")
+
+    def _try(self, move: Move) -> None:
+        """Run the new image once with every worker's configuration. Raises ComposeError."""
+        mounts: list[str] = []
+        for name, path in move.release.record.get("files", {}).items():
+            if name != "config.toml":
+                mounts += ["--volume", f"{path}:/app/{name}:ro"]
+        workers = [worker for worker in self.settings.workers if worker in move.hashes]
+        move.compose.run("backend", *mounts, "--", "python", "-c", inspect.getsource(trial), *workers)
+
+    def _forward(self, move: Move) -> None:
+        """Every step to the release and its proof. Raises one of FAILURES."""
+        self.lost += move.apply()
+        self._verify(move, move.hashes, self.settings.stable_seconds)
+        with self.journal.step("current"):
+            self.layout.point_current(move.release)
+
+    def _verify(self, move: Move, expected: dict[str, str], stable: float) -> None:
+        """Raises one of FAILURES."""
+        deadline = time.monotonic() + self.settings.healthy_timeout_seconds
+        verifier = Verifier(self.stack, move.edge, expected, deadline)
+        with self.journal.step("verify", "asking what serves, from outside and from inside"):
+            verifier.wait_until_well()
+            verifier.edge_serves_these()
+            verifier.ask_edge(move.outside())
+            verifier.log_in(move.outside(), password_must_fit=move.seeded)
+            verifier.find_consumer_groups([one for one in self.settings.consumer_groups if move.has_group(one)])
+            if self.settings.kubernetes:
+                image = move.release.images["backend"]
+                verifier.reach_kubernetes({**self.settings.kubernetes, "image": image})
+        if stable and move.started:
+            with self.journal.step("stable", f"watching for {stable:.0f} s that nothing ends or restarts"):
+                verifier.watch(max(0.0, stable - move.seconds_since_last_start()))
+        self.notes += verifier.notes
+
+    # -- back
+
+    def _serving(self) -> str:
+        return self.previous.id if self.previous else ""
+
+    def _refused(self, move: Move | None, cause: str) -> Outcome:
+        if self.previous is None and move is not None and not self.stack.containers():
+            # the trial has made a network
+            with suppress(*FAILURES):
+                move.compose.down()
+        serving = f"Release {self.previous.id} serves on." if self.previous else "Nothing was deployed before."
+        return Outcome("refused", self._serving(), cause, ["Nothing was changed.", cause, serving])
+
+    def _back(self, move: Move | None, cause: str) -> Outcome:
+        if move is None or not self._changes:
+            return self._refused(move, cause)
+        self.journal.say("decision", "failed", cause)
+        self.journal.prefix = "undo:"
+        what = f"{self.job.action.capitalize()} of release {self.job.release} failed: {cause}"
+        previous = self.previous
+        try:
+            if previous is None or previous.id == self.job.release:
+                return self._without_previous(move, what, cause)
+            self._undo(move, previous)
+        except Exception as error:  # noqa: BLE001 - told below, whatever it was
+            cure = f"ansible-playbook deploy.yml -e tag={previous.tag if previous else 'TAG'}"
+            sentences = [
+                what,
+                f"Putting back what served before failed too: {error}",
+                f"Mend the cause, then run: {cure}",
+            ]
+            return Outcome("failed", self._serving(), f"{cause}\nafter that: {error}", sentences)
+        finally:
+            self.journal.prefix = ""
+        return Outcome("rolled_back", previous.id, cause, [what, f"Release {previous.id} was put back and serves."])
+
+    def _without_previous(self, move: Move, what: str, cause: str) -> Outcome:
+        if self.previous is not None:
+            # the same release again, with other secrets or a container that somebody broke: there is nothing to go to
+            sentences = [
+                what,
+                f"It is the release that ran before, so there is no other to put back: {self.previous.id}.",
+            ]
+            return Outcome("failed", self.previous.id, cause, sentences)
+        with self.journal.step("remove", "a first deploy leaves nothing half-running"):
+            move.compose.down()
+        sentences = [what, "It was the first deploy: its containers and networks were removed, its volumes were kept."]
+        return Outcome("removed", "", cause, sentences)
+
+    def _undo(self, move: Move, previous: Release) -> None:
+        """Put back what this switch has touched, and verify it. Raises one of FAILURES."""
+        back = Move(previous, self.layout, self.stack, self.settings, self.journal, sleep=self._sleep)
+        back.apply(only=move.touched, waiting=False)
+        expected = dict(back.hashes)
+        for service, found in self.stack.containers().items():
+            if (
+                service in expected
+                and service not in move.touched
+                and len({one.labels.get(HASH_LABEL) for one in found}) == 1
+            ):
+                # not touched: as it was, be it that secrets have changed since
+                expected[service] = str(found[0].labels.get(HASH_LABEL))
+        self._verify(back, expected, min(UNDO_STABLE_SECONDS, self.settings.stable_seconds))
+
+    # -- what stays
+
+    def _remember(self, outcome: Outcome) -> None:
+        entry: dict[str, Any] = {
+            "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "action": self.job.action,
+            "result": outcome.result,
+            "release": self.job.release,
+            "previous": self._serving() or None,
+            "serving": outcome.release or None,
+            "by": self.job.by,
+            "from": self.job.controller,
+            "run": self.job.run,
+            "seconds": round(time.time() - self.job.started_at, 1),
+        }
+        if outcome.cause:
+            entry["message"] = outcome.cause[:2000]
+        if outcome.lost:
+            entry["lost_executions"] = outcome.lost
+        try:
+            append_history(self.layout.base, entry)
+        except OSError as error:
+            # a full disk must not hide how it ended
+            self.journal.say("history", "failed", str(error))
+
+    def _prune(self) -> None:
+        try:
+            with self.journal.step("prune"):
+                for sentence in prune(self.layout, self.stack.client, self.settings.keep_releases):
+                    self.journal.say("prune", "done", sentence)
+        except FAILURES as error:
+            self.notes.append(f"Not everything old could be removed: {error}")

@@ -1,0 +1,269 @@
+"""The proof that the stack serves what was deployed: its containers, the edge, a login, Kafka, Kubernetes, and time."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import time
+import urllib.parse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.kubernetes_access_probing import ProbeError, failure_message, probe_all, problems
+from ansible.module_utils.releases.containers import (
+    ServiceError,
+    Stack,
+    addresses,
+    is_of,
+    patiently,
+    problem_of,
+)
+from ansible.module_utils.releases.edge import Edge
+
+LIVE = "Stable,PreparingRebalance,CompletingRebalance"
+GROUPS = ["kafka-consumer-groups", "--bootstrap-server", "localhost:9092", "--list", "--state", LIVE]
+"""Groups with members."""
+# the broker's own heap settings are too large for a second JVM beside it
+SMALL_HEAP = {"KAFKA_HEAP_OPTS": "-Xmx96m"}
+ALIVE = (200, 429)  # the rate limiter's refusal is an answer of a living application
+PASSWORDS = {"user": "DEFAULT_USER_PASSWORD", "admin": "ADMIN_USER_PASSWORD"}
+
+
+class VerificationError(Exception):
+    """The stack is not what it should be; the message says what, why and where to look."""
+
+
+class EdgeConnection(http.client.HTTPSConnection):
+    """HTTPS to the published port on this server, checked against the name that clients use."""
+
+    def __init__(self, port: int, server_name: str, context: ssl.SSLContext) -> None:
+        super().__init__(server_name, port, timeout=20, context=context)
+        self._name, self._tls = server_name, context
+
+    def connect(self) -> None:
+        """Connect to this server whatever the name resolves to."""
+        plain = socket.create_connection(("127.0.0.1", self.port), self.timeout)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self._name)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """How users reach the server.
+
+    Attributes:
+        https_port: published port of the API.
+        frontend_port: of the frontend.
+        server_name: name that the edge's certificate has to carry.
+        ca: PEM file of the CA that vouches for it.
+        username: seeded user whose login is tried; empty for none.
+        passwords: file with the seeded users' passwords; none where it is not there.
+    """
+
+    https_port: int
+    frontend_port: int
+    server_name: str
+    ca: Path
+    username: str
+    passwords: Path | None
+
+    def password(self) -> str | None:
+        """The inventory's password of the user; None where it is not known. Raises OSError."""
+        if self.passwords is None or self.username not in PASSWORDS:
+            return None
+        found = json.loads(self.passwords.read_text(encoding="utf-8")).get(PASSWORDS[self.username])
+        return None if found is None else str(found)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request through the edge."""
+
+    port: int
+    method: str
+    path: str
+    form: dict[str, str] | None = field(default=None, repr=False)
+
+    def send(self, outside: Outside) -> int:
+        """Its status. Raises OSError, http.client.HTTPException."""
+        context = ssl.create_default_context(cafile=str(outside.ca))
+        connection = EdgeConnection(self.port, outside.server_name, context)
+        try:
+            body = urllib.parse.urlencode(self.form) if self.form else None
+            headers = {"Content-Type": "application/x-www-form-urlencoded"} if self.form else {}
+            connection.request(self.method, self.path, body=body, headers=headers)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+class Verifier:
+    """One verification of one server.
+
+    stack: the containers.
+    edge: in front of them.
+    hashes: what each service's containers are to be labelled with.
+    deadline: by ``time.monotonic()``, for everything but the stable window.
+    """
+
+    def __init__(self, stack: Stack, edge: Edge, hashes: dict[str, str], deadline: float) -> None:
+        self.stack, self.edge, self.hashes, self.deadline = stack, edge, hashes, deadline
+        self.notes: list[str] = []
+
+    def problem(self, services: Sequence[str] | None = None) -> tuple[str, list[Any]] | None:
+        """The first service that is not as it should be, with its containers."""
+        found = self.stack.containers()
+        for service in services or sorted(self.hashes):
+            ours = found.get(service, [])
+            if not ours:
+                return f"{service} has no container", []
+            for container in ours:
+                if not is_of(container, self.hashes[service]):
+                    return f"{service} runs in a container of another release ({container.name})", [container]
+                wrong = problem_of(container)
+                if wrong:
+                    return f"{service} {wrong}", [container]
+        extra = sorted(set(found) - set(self.hashes))
+        return (f"{', '.join(extra)} is no service of this release", []) if extra else None
+
+    def wait_until_well(self) -> None:
+        """Wait until every service runs as defined and is healthy.
+
+        :raises ServiceError: the time is over.
+        """
+        while True:
+            found = self.problem()
+            if found is None:
+                return
+            if time.monotonic() > self.deadline:
+                raise ServiceError(*found)
+            time.sleep(0.5)
+
+    def edge_serves_these(self, services: Sequence[str] = ("backend", "frontend")) -> None:
+        """The containers that the edge sends requests to are the release's, and each of them.
+
+        :raises VerificationError: the time is over.
+        """
+        while True:
+            wrong = ""
+            for service in services:
+                known = {address: one for one in self.stack.of(service) for address in addresses(one)}
+                serving = self.edge.serving(service)
+                strange = [address for address in serving if address not in known]
+                if not serving or strange or not all(is_of(known[one], self.hashes[service]) for one in serving):
+                    wrong = f"the edge sends requests for {service} to {', '.join(sorted(serving)) or 'nobody'}"
+            if not wrong:
+                return
+            if time.monotonic() > self.deadline:
+                raise VerificationError(f"{wrong}, which is not the container of this release")
+            time.sleep(0.5)
+
+    def watch(self, seconds: float) -> None:
+        """Watch for the stable window.
+
+        :raises ServiceError: a container restarted, ended or got unhealthy.
+        """
+        before = {one.id: one.attrs["RestartCount"] for ours in self.stack.containers().values() for one in ours}
+        end = time.monotonic() + seconds
+        while True:
+            for service, ours in self.stack.containers().items():
+                for container in ours:
+                    restarts = container.attrs["RestartCount"] - before.get(container.id, 0)
+                    if restarts:
+                        raise ServiceError(f"{service} restarted {restarts} time(s) while it was watched", [container])
+            found = self.problem()
+            if found:
+                raise ServiceError(f"{found[0]} while it was watched", found[1])
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(1.0, left))
+
+    # -- from outside
+
+    def ask_edge(self, outside: Outside) -> None:
+        """Ask for health and page through the edge.
+
+        :raises VerificationError: an answer is wrong.
+        """
+        live = "/api/v1/health/live"
+        self._ask(outside, "the backend's health", ALIVE, Request(outside.https_port, "GET", live))
+        self._ask(outside, "the frontend's page", (200,), Request(outside.frontend_port, "GET", "/"))
+        through = Request(outside.frontend_port, "GET", live)
+        self._ask(outside, "the backend's health by way of the frontend", ALIVE, through)
+
+    def log_in(self, outside: Outside, *, password_must_fit: bool) -> None:
+        """Log in through the edge: the shortest proof that Mongo and Redis work.
+
+        :param password_must_fit: whether a refused password is a failure: it was just set.
+        :raises VerificationError: an answer is wrong.
+        """
+        password = outside.password()
+        if not outside.username or password is None:
+            return
+        form = {"username": outside.username, "password": password}
+        # 401, 423: somebody chose another password since; the answer still proves that Mongo and Redis work
+        login = Request(outside.https_port, "POST", "/api/v1/auth/login", form)
+        status = self._ask(outside, f"a login as {outside.username}", (200, 401, 423, 429), login)
+        if status != 200:
+            message = f"the login as {outside.username} was answered with {status}"
+            if password_must_fit:
+                raise VerificationError(f"{message}, although user-seed has just set this password")
+            self.notes.append(f"{message}: its password is not the inventory's. Mongo and Redis do answer.")
+
+    def _ask(self, outside: Outside, what: str, good: tuple[int, ...], request: Request) -> int:
+        """The status of a request that is repeated until it is good. Raises VerificationError when the time is over."""
+        while True:
+            try:
+                status = request.send(outside)
+                found = f"HTTP status {status}"
+            except (OSError, http.client.HTTPException) as error:
+                status, found = 0, f"{type(error).__name__}: {error}"
+            if status in good:
+                return status
+            if time.monotonic() > self.deadline:
+                raise VerificationError(
+                    f"{what} through the edge: {found}. Look at `docker compose logs edge backend frontend`"
+                )
+            time.sleep(0.5)
+
+    # -- from inside
+
+    def find_consumer_groups(self, groups: Sequence[str]) -> None:
+        """Wait for the consumer groups.
+
+        :raises VerificationError: the time is over.
+        """
+        wanted = set(groups)
+        while wanted:
+            (kafka, *_) = self.stack.of("kafka") or [None]
+            if kafka is None:
+                raise VerificationError("kafka has no container")
+            answer = patiently(partial(kafka.exec_run, GROUPS, environment=SMALL_HEAP))
+            missing = wanted - set(answer.output.decode("utf-8", errors="replace").split())
+            if not missing:
+                return
+            if time.monotonic() > self.deadline:
+                raise VerificationError(
+                    f"no consumer group {', '.join(sorted(missing))} in Kafka: the worker of that name has not joined. "
+                    "Look at `docker compose logs` of that worker"
+                )
+            time.sleep(1)
+
+    def reach_kubernetes(self, parameters: dict[str, Any]) -> None:
+        """Try what each worker may do at the Kubernetes API, from the stack's network.
+
+        :param parameters: as `kubernetes_access_probing.probe_all` takes them.
+        :raises VerificationError: something is not as it must be.
+        """
+        try:
+            reports = probe_all(parameters)
+        except (ProbeError, OSError) as error:
+            raise VerificationError(str(error)) from error
+        found = [line for report in reports for line in problems(report, parameters["namespace"])]
+        if found:
+            raise VerificationError(failure_message(found))

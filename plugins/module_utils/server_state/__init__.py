@@ -1,0 +1,1 @@
+"""What a server has of Integr8sCode: the parts of the module integr8scode_state."""

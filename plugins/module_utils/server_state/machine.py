@@ -1,0 +1,126 @@
+"""The machine below the stack: ports, memory, disk, files, libraries, units."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+TCP_LISTEN = "0A"  # include/net/tcp_states.h
+SYSTEMD_SECONDS = 10
+# what is as large as this is none of the files that are asked for, and reading it would take long
+MAX_BYTES = 64 * 2**20
+
+
+def listening_inodes(ports: set[int], tables: list[Path]) -> dict[int, set[str]]:
+    """Return the socket inodes that listen on each port (format: Linux' Documentation/networking/proc_net_tcp)."""
+    found: dict[int, set[str]] = {}
+    for table in tables:
+        if not table.exists():
+            continue
+        for line in table.read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            port = int(fields[1].rsplit(":", 1)[1], 16)
+            if fields[3] == TCP_LISTEN and port in ports:
+                found.setdefault(port, set()).add(fields[9])
+    return found
+
+
+def read_listeners(ports: set[int]) -> dict[str, str]:
+    """Return the program that listens on each port (``unknown`` where the kernel does not say)."""
+    inodes = listening_inodes(ports, [Path("/proc/net/tcp"), Path("/proc/net/tcp6")])
+    if not inodes:
+        return {}
+    wanted = {f"socket:[{inode}]": port for port, of_port in inodes.items() for inode in of_port}
+    listeners = {str(port): "unknown" for port in inodes}
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            for descriptor in (process / "fd").iterdir():
+                port = wanted.get(os.readlink(descriptor))
+                if port is not None:
+                    listeners[str(port)] = (process / "comm").read_text(encoding="utf-8").strip()
+        except OSError:
+            continue  # the process has ended
+    return listeners
+
+
+def read_memory() -> dict[str, int]:
+    """Return total and available memory in bytes."""
+    values = {}
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        name, _, rest = line.partition(":")
+        values[name] = int(rest.split()[0]) * 1024
+    return {"total_bytes": values["MemTotal"], "available_bytes": values["MemAvailable"]}
+
+
+def free_space(path: Path) -> dict[str, Any]:
+    """Return free bytes and inodes of the file system that holds a path (or its nearest existing parent)."""
+    while not path.exists():
+        path = path.parent
+    status = os.statvfs(path)
+    return {
+        "path": str(path),
+        "free_bytes": status.f_bavail * status.f_frsize,
+        # some file systems (btrfs) count no inodes
+        "free_inodes": status.f_favail if status.f_files else None,
+    }
+
+
+def describe_path(path: Path) -> dict[str, Any] | None:
+    """Return kind, owner, mode and, of a regular file, SHA-256 of what a path names; None where nothing is.
+
+    A link is not followed. The hash is None for what is not a regular file, is too large or cannot be read.
+    """
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    content = None
+    if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES:
+        try:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError:
+            content = None
+    kinds = ((stat.S_ISREG, "file"), (stat.S_ISDIR, "directory"), (stat.S_ISLNK, "link"))
+    return {
+        "kind": next((kind for test, kind in kinds if test(status.st_mode)), "other"),
+        "sha256": content,
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
+    }
+
+
+def importable(names: Iterable[str]) -> dict[str, bool]:
+    """Return whether this Python finds each top-level module; none is imported."""
+    return {name: name in sys.modules or PathFinder.find_spec(name) is not None for name in names}
+
+
+def read_units(names: list[str]) -> dict[str, dict[str, str]]:
+    """Return what systemd says of each unit: `active` and `enabled`, empty texts where it does not answer."""
+    units = {name: {"active": "", "enabled": ""} for name in names}
+    if not names:
+        return units
+    try:
+        answer = subprocess.run(
+            ["systemctl", "show", *names, "--property=Id,ActiveState,UnitFileState"],
+            capture_output=True,
+            text=True,
+            timeout=SYSTEMD_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return units
+    for block in answer.stdout.split("\n\n"):
+        said = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if said.get("Id") in units:
+            units[said["Id"]] = {"active": said.get("ActiveState", ""), "enabled": said.get("UnitFileState", "")}
+    return units

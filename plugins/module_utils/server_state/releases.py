@@ -1,0 +1,104 @@
+"""The releases of a server: what runs, what is kept and could run again, what happened, who holds the lock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.releases import lock
+from ansible.module_utils.server_state.stack import pinned_name
+
+
+def read_release(base: Path) -> dict[str, Any] | None:
+    """Return the running release's record, or None where nothing was deployed.
+
+    :raises ValueError: the record is there and cannot be read.
+    """
+    record = base / "current" / "release.json"
+    if not record.exists():
+        return None
+    try:
+        release: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{record} cannot be read ({error}); deploy a release to write it again") from error
+    return release
+
+
+def read_history(base: Path) -> list[dict[str, Any]]:
+    """Return the entries of the history, the oldest first; a line cut off by a crash is passed over."""
+    path = base / "history.jsonl"
+    if not path.exists():
+        return []
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries
+
+
+def read_seeded(base: Path) -> str | None:
+    """Return the path of the password file that the users were last seeded with, or None."""
+    marker = base / "secrets" / "seeded"
+    return marker.read_text(encoding="utf-8").strip() if marker.exists() else None
+
+
+def _served_at(history: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """When each release was last switched to."""
+    return {
+        str(entry["release"]): str(entry.get("at", ""))
+        for entry in history
+        if entry.get("result") == "ok" and entry.get("release")
+    }
+
+
+def read_kept(
+    base: Path, current: str | None, history: Iterable[Mapping[str, Any]], images: set[str] | None
+) -> list[dict[str, Any]]:
+    """Return the complete releases, the newest first; one whose record cannot be read was never used.
+
+    :param images: what the engine has; None where it does not say, ``missing`` is then null.
+    """
+    served = _served_at(history)
+    kept = []
+    for path in base.glob("releases/*/release.json"):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        pinned: dict[str, str] = record.get("images") or {}
+        missing = None
+        if images is not None:
+            missing = sorted({image for image in pinned.values() if pinned_name(image) not in images})
+        kept.append(
+            {
+                "id": path.parent.name,
+                "tag": record.get("tag", ""),
+                "created_at": record.get("created_at", ""),
+                "by": record.get("by", ""),
+                "commit": record.get("commit", ""),
+                "served_at": served.get(path.parent.name),
+                "current": path.parent.name == current,
+                "images": pinned,
+                "digests": record.get("digests") or {},
+                "missing": missing,
+            }
+        )
+    return sorted(kept, key=lambda release: (str(release["created_at"]), str(release["id"])), reverse=True)
+
+
+def read_lock(base: Path, lease_seconds: float, switch_active: bool) -> dict[str, Any] | None:
+    """Return who holds the lock, in a sentence too, and why its run is over where it is; None for nobody."""
+    try:
+        owner = lock.read_owner(base)
+    except (lock.LockedError, OSError) as error:
+        return {"owner": None, "description": str(error), "stale": ""}
+    if owner is None:
+        return None
+    stale = lock.why_stale(owner, lease_seconds=lease_seconds, unit_active=lambda: switch_active)
+    return {"owner": owner.to_dict(), "description": owner.describe(), "stale": stale}

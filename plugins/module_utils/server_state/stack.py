@@ -1,0 +1,91 @@
+"""The stack on the Docker Engine: containers, images, and what of the same name this project has not made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.integr8scode_docker import (
+    ONE_OFF_LABEL,
+    PROJECT_LABEL,
+    SERVICE_LABEL,
+    WORKING_DIR_LABEL,
+    EngineUnavailableError,
+    connect,
+    image_digest,
+)
+
+CALL_SECONDS = 15
+
+
+def describe_container(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return what matters of ``docker inspect``'s answer for one container."""
+    state = attributes["State"]
+    config = attributes["Config"]
+    return {
+        "id": attributes["Id"],
+        "name": attributes["Name"].lstrip("/"),
+        "image": config["Image"],
+        "digest": image_digest(config["Image"]),
+        "state": state["Status"],
+        "health": state.get("Health", {}).get("Status"),
+        "started_at": state["StartedAt"],
+        "restarts": attributes["RestartCount"],
+        "exit_code": state["ExitCode"],
+        "oom_killed": state["OOMKilled"],
+        "memory_bytes": attributes.get("HostConfig", {}).get("Memory", 0),
+        "working_dir": config["Labels"].get(WORKING_DIR_LABEL, ""),
+    }
+
+
+def pinned_name(image: str) -> str:
+    """Return ``repository@digest`` of a pinned reference, as the engine lists images; "" for one without a digest."""
+    name, at, digest = image.partition("@")
+    if not at:
+        return ""
+    head, colon, tail = name.rpartition(":")
+    repository = head if colon and "/" not in tail else name
+    # the engine leaves out what stands for Docker Hub
+    for prefix in ("docker.io/library/", "docker.io/"):
+        repository = repository.removeprefix(prefix)
+    return f"{repository}@{digest}"
+
+
+def local_images(client: Any) -> set[str]:
+    """Return ``repository@digest`` of every image that the engine has."""
+    return {digest for image in client.api.images() for digest in image.get("RepoDigests") or []}
+
+
+def read_docker(project: str, base: Path) -> dict[str, Any]:
+    """Return the engine's state, the project's containers and volumes, and ``images``, what `local_images` says.
+
+    ``images`` is None where the engine does not answer.
+    """
+    empty: dict[str, Any] = {"containers": {}, "foreign": {"containers": [], "volumes": []}, "images": None}
+    try:
+        client = connect(timeout=CALL_SECONDS)
+    except EngineUnavailableError as error:
+        return {"docker": {"available": False, "error": str(error), "version": None, "root": None}, **empty}
+    info = client.info()
+    containers: dict[str, list[dict[str, Any]]] = {}
+    foreign: list[dict[str, str]] = []
+    label = f"{PROJECT_LABEL}={project}"
+    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+        described = describe_container(container.attrs)
+        labels = container.attrs["Config"]["Labels"]
+        ours = Path(described["working_dir"]).is_relative_to(base)
+        if not ours:
+            foreign.append({"name": described["name"], "working_dir": described["working_dir"]})
+        elif labels.get(ONE_OFF_LABEL) != "True":
+            containers.setdefault(labels[SERVICE_LABEL], []).append(described)
+    volumes = sorted(volume.name for volume in client.volumes.list(filters={"label": label}))
+    return {
+        "docker": {"available": True, "error": None, "version": info["ServerVersion"], "root": info["DockerRootDir"]},
+        "containers": containers,
+        "foreign": {
+            "containers": foreign,
+            # data that no release of this project accounts for; a first deploy that was cut off has left its record
+            "volumes": [] if any(base.glob("releases/*/release.json")) else volumes,
+        },
+        "images": local_images(client),
+    }

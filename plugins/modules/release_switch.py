@@ -1,0 +1,208 @@
+#!/usr/bin/python
+"""Bring the stack to a release: say what would be done, start it, and hear how it goes."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_switch
+short_description: Bring the stack to a release, without a failed request and back by itself
+description:
+  - Used as a task it is the action plugin of the same name, which starts the switch on the server and follows it.
+  - The switch itself is the unit C(integr8scode-switch.service) on the server. It goes on when the controller or the
+    connection is lost, verifies what it did, and puts the former release back when the new one is no good.
+  - Where every container is what the release says, runs and is healthy, nothing is started and nothing changed.
+  - In check mode says what would be done.
+options:
+  state: {type: str, choices: [started, followed], default: started, description: Used by the action plugin.}
+  base: {type: path, default: /opt/integr8scode, description: Where Integr8sCode is installed.}
+  run: {type: str, required: true, description: "Name of this run of the playbook, which holds the lock."}
+  release: {type: str, default: "", description: Id of the release to get to.}
+  action: {type: str, default: deploy, description: "What the history calls it, C(deploy) or C(rollback)."}
+  by: {type: str, default: "", description: Who does it.}
+  controller: {type: str, default: "", description: From where.}
+  started_at: {type: float, default: 0, description: "When the run began, seconds since 1970; 0 for now."}
+  settings: {type: dict, default: {}, description: "How; see Settings in module_utils/releases/job.py."}
+  after: {type: int, default: 0, description: "followed: byte of the record to go on from."}
+  wait_seconds: {type: float, default: 15, description: "followed: how long to wait for news."}
+attributes:
+  check_mode: {support: full}
+  diff_mode: {support: full, description: Shows what would be done.}
+author: integr8scode-ansible
+"""
+
+EXAMPLES = r"""
+- name: Switch to the release
+  release_switch:
+    run: "{{ run }}"
+    release: "{{ release.id }}"
+  register: switched
+"""
+
+RETURN = r"""
+result: {description: "ok, unchanged, refused, rolled_back, removed or failed.", type: str, returned: at the end}
+release: {description: Id of the release that serves now; empty for none., type: str, returned: at the end}
+sentences: {description: The whole for people., type: list, returned: at the end}
+cause: {description: "What went wrong, with the last lines of who failed.", type: str, returned: at the end}
+lost: {description: Ids of executions that were cut off., type: list, returned: at the end}
+seconds: {description: How long the switch took., type: float, returned: at the end}
+plan: {description: "started: what is (in check mode, would be) done.", type: list, returned: for started}
+lines: {description: "followed: what was said since.", type: list, returned: for followed}
+after: {description: "followed: byte to go on from.", type: int, returned: for followed}
+done: {description: Whether it is at its end., type: bool, returned: always}
+"""
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.integr8scode_docker import EngineUnavailableError
+from ansible.module_utils.releases import journal, lock
+from ansible.module_utils.releases.compose import ComposeError
+from ansible.module_utils.releases.containers import Stack
+from ansible.module_utils.releases.edge import EdgeError
+from ansible.module_utils.releases.job import Job
+from ansible.module_utils.releases.journal import Journal
+from ansible.module_utils.releases.layout import RUNS, UNIT, Layout, UnknownReleaseError
+from ansible.module_utils.releases.move import Move
+from ansible.module_utils.releases.verify import VerificationError, Verifier
+
+PROGRAM = "/usr/local/sbin/integr8scode-release"
+QUICK_SECONDS = 5.0
+"""How long what runs already may take to prove that it is well, before a whole switch looks at it."""
+
+
+def plan(move: Move) -> tuple[list[str], bool]:
+    """What would be done, and whether what runs is well. Raises ComposeError, EdgeError, OSError."""
+    said = move.plan()
+    if said:
+        return said, False
+    verifier = Verifier(move.stack, move.edge, move.hashes, time.monotonic() + QUICK_SECONDS)
+    if (wrong := verifier.problem()) is not None:
+        return [f"{wrong[0]}: waiting until it is well"], False
+    try:
+        verifier.edge_serves_these()
+        verifier.ask_edge(move.outside())
+    except (EdgeError, VerificationError) as error:
+        return [str(error)], False
+    return [], True
+
+
+def start(run: str) -> None:
+    """Start the unit. Raises OSError with what systemd said."""
+    command = [
+        "systemd-run", f"--unit={UNIT}", "--collect", "--quiet", "--service-type=exec",
+        f"--description=Integr8sCode: switch of releases, run {run}",
+        # a shutdown asks it to end at once: the next run finishes what it left
+        "--property=TimeoutStopSec=10", "--property=Environment=PYTHONUNBUFFERED=1",
+        PROGRAM, "switch", run,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != 0:
+        raise OSError(f"the unit {UNIT} cannot be started: {done.stderr.strip()}")
+
+
+def started(module: AnsibleModule) -> dict[str, Any]:
+    """State ``started``; the module's result."""
+    params = module.params
+    settings = {name: value for name, value in params["settings"].items() if value is not None}
+    job = Job.from_dict(
+        {
+            "settings": settings,
+            "started_at": params["started_at"] or time.time(),
+            **{name: params[name] for name in ("run", "action", "release", "by", "controller", "base")},
+        }
+    )
+    layout = Layout(Path(job.base))
+    target = layout.release(job.release)
+    move = Move(target, layout, Stack(), job.settings, Journal(RUNS / job.run))
+    said, well = plan(move)
+    diff = {"before": "", "after": "".join(f"{line}\n" for line in said), "after_header": "what the switch does"}
+    if well:
+        sentences = [f"Release {target.id} serves already."]
+        return {
+            "changed": False,
+            "done": True,
+            "result": "unchanged",
+            "release": target.id,
+            "sentences": sentences,
+            "plan": [],
+        }
+    if module.check_mode:
+        return {"changed": True, "done": True, "plan": said, "sentences": said, "diff": diff}
+    lock.beat(layout.base, job.run)
+    journal.prepare(RUNS, job.run, job.to_dict())
+    start(job.run)
+    return {"changed": True, "done": False, "plan": said, "diff": diff}
+
+
+def followed(params: dict[str, Any]) -> dict[str, Any]:
+    """State ``followed``; the module's result. Raises OSError."""
+    folder = RUNS / params["run"]
+    deadline = time.monotonic() + params["wait_seconds"]
+    after = params["after"]
+    while True:
+        # before the record is read: a unit that has ended has written all
+        active = lock.switch_active()
+        lines, after, outcome = journal.read(folder, after)
+        if outcome is not None:
+            return {
+                "changed": outcome["result"] not in ("unchanged", "refused"),
+                "done": True,
+                "lines": lines,
+                **outcome,
+            }
+        if not active:
+            sentences = [
+                "The switch has ended without a word: it was killed, or the server was started again.",
+                "Run the same command again: it finishes what is left.",
+            ]
+            return {
+                "changed": True,
+                "done": True,
+                "lines": lines,
+                "result": "failed",
+                "release": "",
+                "sentences": sentences,
+            }
+        if lines or time.monotonic() > deadline:
+            return {"changed": False, "done": False, "lines": lines, "after": after}
+        time.sleep(0.3)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["started", "followed"], "default": "started"},
+            "base": {"type": "path", "default": "/opt/integr8scode"},
+            "run": {"type": "str", "required": True},
+            "release": {"type": "str", "default": ""},
+            "action": {"type": "str", "default": "deploy"},
+            "by": {"type": "str", "default": ""},
+            "controller": {"type": "str", "default": ""},
+            "started_at": {"type": "float", "default": 0},
+            "settings": {"type": "dict", "default": {}},
+            "after": {"type": "int", "default": 0},
+            "wait_seconds": {"type": "float", "default": 15},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        answer = started(module) if module.params["state"] == "started" else followed(module.params)
+    except (
+        ComposeError,
+        EdgeError,
+        EngineUnavailableError,
+        UnknownReleaseError,
+        lock.LockedError,
+        OSError,
+        ValueError,
+    ) as error:
+        module.fail_json(msg=f"Nothing was changed by this step. {error}")
+    module.exit_json(**answer)
+
+
+if __name__ == "__main__":
+    main()
