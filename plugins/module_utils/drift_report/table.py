@@ -20,8 +20,8 @@ from ansible.module_utils.drift_report.document import (
     verdict,
 )
 
-WIDTH = 76
-"""Columns; ansible-playbook indents by some of a terminal's 80."""
+WIDTH = 72
+"""Columns; ansible-playbook indents by eight of a terminal's 80."""
 
 CLEAN_BY_NAME = 12
 """So many clean servers get a line each; more are named in a paragraph."""
@@ -114,7 +114,7 @@ def _unfit_rules(report: Report) -> list[str]:
 
 
 def table(report: Report, page: str = "", problems: list[str] | None = None) -> str:
-    """The report as text, lines of at most 76 columns except commands to copy.
+    """The report as text, lines of at most 72 columns except commands to copy.
 
     Args:
         report: of the run.

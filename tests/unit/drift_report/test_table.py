@@ -34,7 +34,7 @@ def test_everything_that_somebody_must_know() -> None:
         "app4: UNREACHABLE for 2 days",
         "app5: FAILED for 2 days",
         "The look at the server ended after 60 s.",
-        "app2: DRIFT: 5 findings: 2 critical, 2 warning, 1 info (3 new, 1 gone, 1",
+        "app2: DRIFT: 5 findings: 2 critical, 2 warning, 1 info (3 new, 1 gone,",
         "CRITICAL  containers: backend (image digest)",
         "since    2026-02-27 10:11 UTC (2 days)",
         "note: A newer release is in the registry: 2026.2.21.",
