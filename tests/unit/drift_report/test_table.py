@@ -28,7 +28,8 @@ def test_many_clean_servers_are_a_paragraph() -> None:
 
 
 def test_everything_that_somebody_must_know() -> None:
-    text = table(reports.everything(), "reports/drift.html", ["The notification was not taken."])
+    shown = table(reports.everything(), "reports/drift.html", ["The notification was not taken."])
+    text = " ".join(shown.split())
     for wanted in (
         "5 servers: 1 not what was deployed, 1 unreachable, 1 could not be looked at",
         "app4: UNREACHABLE for 2 days",
@@ -46,7 +47,7 @@ def test_everything_that_somebody_must_know() -> None:
     ):
         assert wanted in text, wanted
     # what needs somebody comes first
-    order = [text.index(f"\n{name}: ") for name in ("app5", "app4", "app2", "app1")]
+    order = [shown.index(f"\n{name}: ") for name in ("app5", "app4", "app2", "app1")]
     assert order == sorted(order)
 
 
