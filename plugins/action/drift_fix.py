@@ -38,7 +38,11 @@ def options(arguments: Mapping[str, Any]) -> list[str]:
             "--become-password-file), or run the cures of the list one by one."
         )
     found: list[str] = []
-    for name, flag in (("inventory", "--inventory"), ("vault_ids", "--vault-id"), ("vault_password_files", "--vault-password-file")):
+    for name, flag in (
+        ("inventory", "--inventory"),
+        ("vault_ids", "--vault-id"),
+        ("vault_password_files", "--vault-password-file"),
+    ):
         for value in arguments.get(name) or []:
             found += [flag, str(value)]
     for name, flag in (
@@ -88,7 +92,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
                     check=False,
                 )
-            lines.append(f"ansible-playbook {' '.join(argv)}: {'done' if done.returncode == 0 else f'ended with {done.returncode}'}")
+            lines.append(
+                f"ansible-playbook {' '.join(argv)}: {'done' if done.returncode == 0 else f'ended with {done.returncode}'}"
+            )
             if done.returncode != 0:
                 last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:]
                 return {**result, "failed": True, "changed": True, "msg": [*lines, f"The last lines of {log}:", *last]}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -48,7 +50,11 @@ def load_reports(directory: Path) -> Iterable[Document]:
             report = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(report, dict) and report.get("schema_version") == SCHEMA_VERSION and report.get("run") not in runs:
+        if (
+            isinstance(report, dict)
+            and report.get("schema_version") == SCHEMA_VERSION
+            and report.get("run") not in runs
+        ):
             runs.add(report.get("run"))
             yield report
 
@@ -162,7 +168,9 @@ def apply_rules(host: str, finding: dict[str, Any], rules: list[dict[str, str]])
 # -- one host
 
 
-def _host(name: str, result: Mapping[str, Any], old: Mapping[str, Any], rules: list[dict[str, str]], at: str) -> Document:
+def _host(
+    name: str, result: Mapping[str, Any], old: Mapping[str, Any], rules: list[dict[str, str]], at: str
+) -> Document:
     answered = "findings" in result
     before = {one["id"]: one for one in old.get("findings", [])}
     entry: Document = {
@@ -198,7 +206,9 @@ def _host(name: str, result: Mapping[str, Any], old: Mapping[str, Any], rules: l
             gone = {key: value for key, value in one.items() if key not in {"ignored_until", "ignore_reason", "note"}}
             entry["gone"].append({**gone, "gone_at": at})
     for listed in (entry["findings"], entry["gone"]):
-        listed.sort(key=lambda one: (SEVERITIES.index(one["severity"]), AREAS.index(one["area"]), one["item"], one["aspect"]))
+        listed.sort(
+            key=lambda one: (SEVERITIES.index(one["severity"]), AREAS.index(one["area"]), one["item"], one["aspect"])
+        )
     if answered:
         dirty = any(one["state"] != "ignored" for one in entry["findings"])
         entry["status"] = "drift" if dirty else "clean"
@@ -272,7 +282,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     """Ansible's entry point. `state: begun` makes the run's id and key, `state: written` writes the report."""
 
     _requires_connection = False
-    _VALID_ARGS = frozenset({"state", "directory", "hosts", "run", "keep", "ignore", "commit", "register"})
+    _VALID_ARGS = frozenset({"state", "directory", "hosts", "run", "keep", "ignore", "commit", "register", "programs"})
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Do one of both."""
@@ -297,9 +307,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         parse_rules(arguments.get("ignore") or [], datetime.now(timezone.utc).date())
         now = datetime.now(timezone.utc)
         previous = last_of(load_reports(directory), hosts)
+        key = secrets.token_bytes(32)
         return {
+            "programs": {
+                name: hmac.new(key, Path(path).read_bytes(), hashlib.sha256).hexdigest()
+                for name, path in (arguments.get("programs") or {}).items()
+            },
             "run": f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
-            "key": secrets.token_hex(32),
+            "key": key.hex(),
             "began": now.timestamp(),
             "seen": {name: entry.get("seen", {}) for name, (entry, _) in previous.items()},
         }

@@ -60,9 +60,7 @@ def drift_cures(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         argv = [file, "--limit", ",".join(hosts), *(["--tags", ",".join(tags)] if tags else []), *others]
         result.append({"argv": argv, "hosts": hosts, "findings": sorted(run["findings"])})
     order = {name: number for number, name in enumerate(CURES)}
-    return sorted(
-        result, key=lambda run: (order[run["argv"][0].rpartition("/")[2].removesuffix(".yml")], run["argv"])
-    )
+    return sorted(result, key=lambda run: (order[run["argv"][0].rpartition("/")[2].removesuffix(".yml")], run["argv"]))
 
 
 def drift_plan(report: Mapping[str, Any]) -> list[str]:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from ansible.errors import AnsibleFilterError
 
 
 def drift_digest(content: Any, key: str) -> str:
@@ -19,33 +16,32 @@ def drift_digest(content: Any, key: str) -> str:
     return hmac.new(bytes.fromhex(key), str(content).encode(), hashlib.sha256).hexdigest()
 
 
-def _file(entry: Mapping[str, Any], role: str, key: str) -> dict[str, Any]:
+def _file(entry: Mapping[str, Any], role: str, key: str, programs: Mapping[str, str]) -> dict[str, Any]:
     """One file as the module takes it: a secret and a program's bytes only as their hash."""
-    result = {name: value for name, value in entry.items() if name not in ("secret", "source")}
+    result = {name: value for name, value in entry.items() if name not in ("secret", "program")}
     result |= {"role": role, "owner": entry.get("owner", 0), "group": entry.get("group", 0)}
     if "secret" in entry:
         result |= {"digest": drift_digest(entry["secret"], key), "secret": True}
-    if "source" in entry:
-        try:
-            content = Path(entry["source"]).read_bytes()
-        except OSError as error:
-            raise AnsibleFilterError(f"{entry['source']} cannot be read on the controller: {error}") from error
-        result["digest"] = hmac.new(bytes.fromhex(key), content, hashlib.sha256).hexdigest()
+    if "program" in entry:
+        result["digest"] = programs[entry["program"]]
     return result
 
 
-def drift_owned(owned: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, Any]:
+def drift_owned(
+    owned: Mapping[str, Mapping[str, Any]], key: str, programs: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What the roles own, put together: `files`, `folders`, `units`, `packages`, each with the role that cures it.
 
     :param owned: by role, what its variable ``__<role>_owned`` says. A file may have ``secret`` (its content, which
-        leaves the controller as a keyed hash only) or ``source`` (a file of the controller) in place of ``content``.
+        leaves the controller as a keyed hash only) or ``program`` (one that this project builds) in place of ``content``.
     :param key: of this run, hexadecimal.
+    :param programs: keyed hashes of the programs that this project builds.
     """
     result: dict[str, Any] = {"files": [], "folders": [], "units": [], "packages": []}
     packages: dict[str, str] = {}
     for role, one in owned.items():
         tag = "" if role == "ops_user" else role
-        result["files"] += [_file(entry, tag, key) for entry in one.get("files") or []]
+        result["files"] += [_file(entry, tag, key, programs or {}) for entry in one.get("files") or []]
         for folder in one.get("folders") or []:
             result["folders"].append({"owner": 0, "group": 0, **folder, "role": tag})
         for unit in one.get("units") or []:

@@ -161,9 +161,7 @@ class Comparer:
         self._try("units", "units", "systemd", lambda: system.compare_units(r, e["units"], v("units")))
         self._try("kernel", "kernel", "the kernel", lambda: system.compare_kernel(r, e["kernel"], v("kernel")))
         if e["users"]["compared"]:
-            self._try(
-                "users", "users", "users and keys", lambda: users.compare_users(r, e["users"], v("users"))
-            )
+            self._try("users", "users", "users and keys", lambda: users.compare_users(r, e["users"], v("users")))
 
     def network(self) -> None:
         """Addresses, firewall, listeners."""

@@ -115,10 +115,7 @@ def compare_units(result: Comparison, expected: Mapping[str, Any], facts: Mappin
                 "result",
                 expected="success",
                 found=found.get("Result", "failed"),
-                cure=str(
-                    start
-                    or f"By hand: journalctl -u {name} -n 50 says why; then systemctl start {name}"
-                ),
+                cure=str(start or f"By hand: journalctl -u {name} -n 50 says why; then systemctl start {name}"),
             )
         if found.get("NeedDaemonReload") == "yes":
             by_hand = "By hand: systemctl daemon-reload"
