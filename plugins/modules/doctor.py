@@ -84,8 +84,8 @@ EXAMPLES = r"""
 RETURN = r"""
 findings:
   description: >-
-    The worst first. C(check), C(status) (problem, warning, unknown, ok), C(item), C(found), C(why), C(cure) and C(lines)
-    (evidence, without secrets).
+    The worst first. C(check), C(status) (problem, warning, unknown, ok), C(item), C(found), C(why), C(cure) and
+    C(lines) (evidence, without secrets).
   type: list
   elements: dict
   returned: always

@@ -36,7 +36,8 @@ _PATTERNS = tuple(
         (r"(?P<keep>)AGE-SECRET-KEY-1[A-Z0-9]+", 0),
         (
             (
-                r"(?P<keep>\b(?:client-key-data|PrivateKey|PresharedKey|identitytoken)\\*[\"']?\s*[:=]\s*\\*[\"']?)"
+                r"(?P<keep>\b(?:client-key-data|PrivateKey|PresharedKey|identitytoken)\\*[\"']?[ \t]*[:=]"
+                r"[ \t]*\\*[\"']?)"
                 r"[^\s\"',}\\]+"
             ),
             0,
@@ -46,7 +47,7 @@ _PATTERNS = tuple(
         (
             (
                 r"(?P<keep>(?:passw(?:or)?d|passphrase|pwd|secret(?:[_-]?key)?|api[_-]?key|access[_-]?key|token|auth"
-                r"|credentials?)\\*[\"']?\s*[=:]\s*(?:\\*[\"'])?)"
+                r"|credentials?)\\*[\"']?[ \t]*[=:][ \t]*(?:\\*[\"'])?)"
                 r"(?!\s|\\*[\"']|\*\*\*|(?:true|false|none|null|yes|no|ok|\d{1,6})\b|[/{\[(])[^\s\"',;&}\\]+"
             ),
             re.IGNORECASE,
@@ -66,6 +67,14 @@ def _base64_forms(data: bytes) -> set[str]:
         part = text[start:whole]
         forms |= {part, part.replace("+", "-").replace("/", "_")}
     return {one for one in forms if len(one) >= SHORTEST + 1}
+
+
+def _yaml(text: str) -> str:
+    """Between double quotes in YAML."""
+    inner = json.dumps(text, ensure_ascii=False)[1:-1]
+    return re.sub(
+        r"[^ -~]", lambda one: f"\\x{ord(one[0]):02X}" if one[0] <= "\xff" else f"\\u{ord(one[0]):04X}", inner
+    )
 
 
 def forms(secret: str) -> set[str]:
@@ -88,7 +97,10 @@ def forms(secret: str) -> set[str]:
         shlex.quote(secret),
         secret.replace("'", "''"),
         secret.replace("$", "$$"),
+        secret.replace("'", "\\'"),
         secret.replace("\\", "\\\\").replace("'", "\\'"),
+        secret.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$"),
+        _yaml(secret),
         secret.encode().hex(),
     }
     for text in (secret, quote(secret, safe=""), inner):

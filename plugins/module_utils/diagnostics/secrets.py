@@ -30,8 +30,8 @@ STRUCTURED = (
 )  # fmt: skip
 DOCKER_LOGINS = ("root/.docker/config.json", "home/*/.docker/config.json")
 _VALUE = re.compile(
-    r"(?im)^[\s\"'-]*(?:[\w.-]*(?:token|password|passwd|secret|private-?key|presharedkey|key-data|auth|identitytoken)"
-    r"|key)[\"']?\s*[:=]\s*[\"']?([^\s\"',}]+)"
+    r"(?im)^[ \t\"'-]*(?:[\w.-]*(?:token|password|passwd|secret|private-?key|presharedkey|key-data|auth|identitytoken)"
+    r"|key)[\"']?[ \t]*[:=][ \t]*[\"']?([^\s\"',}]+)"
 )
 
 

@@ -84,7 +84,7 @@ def tokens(kubeconfigs: str) -> dict[str, dict[str, Any]]:
         except FileNotFoundError:
             found[worker] = {"path": path, "problem": "it is not there"}
         except KubeconfigError as error:
-            found[worker] = {"path": path, "problem": str(error)}
+            found[worker] = {"path": path, "problem": str(error).removeprefix(f"{path}: ")}
     return found
 
 

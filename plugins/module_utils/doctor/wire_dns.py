@@ -42,7 +42,7 @@ def addresses(data: bytes, number: int) -> list[str]:
             if kind == 1 and size == 4:
                 found.append(socket.inet_ntoa(data[at : at + 4]))
             at += size
-    except (IndexError, struct.error) as error:
+    except (IndexError, struct.error, OSError) as error:
         raise ValueError("the answer is cut off") from error
     return found
 
