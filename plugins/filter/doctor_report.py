@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _ORDER = ("problem", "warning", "unknown", "ok")
-_SIGNS = {"problem": "PROBLEM", "warning": "WARNING", "unknown": "UNKNOWN"}
+_SIGNS = {"problem": "PROBLEM", "warning": "WARNING"}
 SCHEMA = 1
 
 
@@ -64,6 +64,14 @@ def _lines_of(finding: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _unknown(findings: list[Mapping[str, Any]]) -> list[str]:
+    """What could not be looked at, by reason: one cause mostly stops several checks."""
+    by_reason: dict[str, list[str]] = {}
+    for one in findings:
+        by_reason.setdefault(one["found"], []).append(one["check"])
+    return [f"  UNKNOWN [{', '.join(dict.fromkeys(checks))}] {reason}" for reason, checks in by_reason.items()]
+
+
 def doctor_text(document: Mapping[str, Any]) -> str:
     """Return the document as text: what is wrong first, with its cure; what is well in one line."""
     lines = []
@@ -74,7 +82,9 @@ def doctor_text(document: Mapping[str, Any]) -> str:
         seconds = f" ({server['seconds']} s)" if server["reached"] else ""
         lines.append(f"{server['host']}: {told}{seconds}")
         for finding in bad:
-            lines += _lines_of(finding)
+            if finding["status"] != "unknown":
+                lines += _lines_of(finding)
+        lines += _unknown([one for one in bad if one["status"] == "unknown"])
         well = sorted({one["check"] for one in server["findings"]} - {one["check"] for one in bad})
         if well:
             lines.append(f"  well: {', '.join(well)}")

@@ -90,6 +90,15 @@ DOCTOR: dict[str, Any] = {
 }  # fmt: skip
 
 
+def absent(parts: list[archive.Part]) -> list[str]:
+    """What is not in the archive: the parts by reason, since one cause mostly costs several."""
+    by_reason: dict[str, list[str]] = {}
+    for one in parts:
+        if one.note:
+            by_reason.setdefault(one.note, []).append(one.name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
 def build(parameters: dict[str, Any], limits: archive.Limits) -> dict[str, Any]:
     """Collect. Raises NoRoomError, OSError; RuntimeError when the secrets cannot be read, and nothing is collected."""
     base = Path(parameters["base"])
@@ -107,7 +116,7 @@ def build(parameters: dict[str, Any], limits: archive.Limits) -> dict[str, Any]:
     parts += contents(base, inspected, hours=parameters["hours"], lines=parameters["log_lines"])
     moment = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     path, written = archive.write(parts, host=parameters["host"], moment=moment, masker=masker, limits=limits)
-    missing = [f"{one.name}: {one.note}" for one in written if one.note]
+    missing = absent(written)
     if looked.problem:
         missing.insert(0, f"docker: {looked.problem}")
     return {

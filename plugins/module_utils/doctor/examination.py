@@ -30,7 +30,7 @@ def _with_docker(name: str, judge: Judge) -> Judge:
 
 # needs: what must have answered. Where silence itself is the finding, the judge looks at it.
 CHECKS = (
-    Check("docker", ("units",), judge_machine.docker),
+    Check("docker", (), judge_machine.docker),
     Check("stack_unit", ("units", "records"), judge_machine.stack_unit),
     Check("containers", ("records",), _with_docker("containers", judge_stack.containers)),
     Check("worker_config", ("records",), _with_docker("worker_config", judge_stack.worker_config)),

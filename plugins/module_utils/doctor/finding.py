@@ -9,6 +9,9 @@ from typing import Any
 # the worst first; unknown is worse than ok: nobody may take it for well
 STATUSES = ("problem", "warning", "unknown", "ok")
 EVIDENCE_LINES = 8
+# probes that ask Docker, and what is said of the checks that need them while it is down
+WITH_DOCKER = frozenset({"docker", "logs", "mongo", "kafka", "redis", "kafka_volume", "inside"})
+WITHOUT_DOCKER = "Could not be looked at, since Docker does not answer (see the check docker)."
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ class Check:
 
 def examine(check: Check, seen: Seen) -> list[Finding]:
     """What the check says. Whatever keeps it from judging is a finding of its own; it never raises."""
+    docker = seen.answers.get("docker")
+    if docker is not None and docker.problem and WITH_DOCKER & set(check.needs):
+        return [Finding(check.name, "unknown", WITHOUT_DOCKER)]
     for name in check.needs:
         answer = seen.answers.get(name)
         if answer is None or answer.problem:

@@ -22,7 +22,8 @@ _DOCKER_SIGNS = (
 
 
 def _unit(seen: Seen, name: str) -> dict[str, str]:
-    found: dict[str, str] = seen["units"]["units"].get(name, {})
+    """What systemd says of a unit; {} where it says nothing."""
+    found: dict[str, str] = (seen["units"] or {}).get("units", {}).get(name, {})
     return found
 
 
@@ -32,14 +33,14 @@ def docker(seen: Seen) -> list[Finding]:
     if not answer.problem:
         return [Finding("docker", "ok", f"Docker {answer.value['version']} answers.")]
     unit = _unit(seen, "docker.service")
-    state = f"{unit.get('ActiveState', 'unknown')} ({unit.get('Result', '')})"
+    state = f"{unit['ActiveState']} ({unit.get('Result', '')})" if unit else "not told by systemd"
     why = (
         "Nothing of the stack can be started, stopped or deployed. Containers live on (live-restore), but published "
         "ports on 127.0.0.1 and names inside the stack may be dead."
     )
-    if unit.get("LoadState") != "loaded":
+    if unit and unit.get("LoadState") != "loaded":
         return [Finding("docker", "problem", "Docker is not installed.", why, seen.play("playbooks/site.yml"))]
-    lines: list[str] = seen["units"]["docker_lines"][-6:]
+    lines: list[str] = (seen["units"] or {}).get("docker_lines", [])[-6:]
     text = "\n".join(lines).lower()
     reason = next((meaning for sign, meaning in _DOCKER_SIGNS if sign in text), "")
     cure = "on the server: systemctl reset-failed docker; systemctl start docker; journalctl -u docker -n 50"
@@ -173,7 +174,7 @@ def oom(seen: Seen) -> list[Finding]:
         found.append(Finding("oom", "warning", text, why, cure, lines=killed[-4:]))
     if found:
         return found
-    if seen["memory"]["kernel_log_problem"] and not seen.answers.get("docker"):
+    if seen["memory"]["kernel_log_problem"] and (docker_answer is None or docker_answer.problem):
         return [Finding("oom", "unknown", f"The kernel's log: {seen['memory']['kernel_log_problem']}.")]
     return [Finding("oom", "ok", "Nothing was killed for memory.")]
 
@@ -204,8 +205,10 @@ def dns(seen: Seen) -> list[Finding]:
     told = seen["names"]
     bad = {name: one["problem"] for name, one in told["names"].items() if one["problem"]}
     servers = ", ".join(told["servers"]) or "none"
+    if not told["names"]:
+        return [Finding("dns", "unknown", "No release names a registry whose name could be asked for.")]
     if not bad:
-        names = ", ".join(told["names"]) or "no name was asked for"
+        names = ", ".join(told["names"])
         return [Finding("dns", "ok", f"Resolved: {names}.")]
     text = "; ".join(f"{name}: {problem}" for name, problem in bad.items())
     why = "A deploy cannot pull images. What runs, runs on."

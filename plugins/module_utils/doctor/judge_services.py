@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.doctor.finding import Finding, Seen
+from ansible.module_utils.doctor.finding import WITHOUT_DOCKER, Finding, Seen
 
 # a group is its worker's name, but for the coordinator
 GROUPS = {
@@ -26,9 +26,7 @@ def _silent(name: str, seen: Seen, why: str) -> list[Finding]:
 def docker_is_down(seen: Seen, check: str) -> list[Finding]:
     """The finding of checks that need Docker when that does not answer; [] when it does."""
     if seen.answers["docker"].problem:
-        return [
-            Finding(check, "unknown", "Could not be looked at, since Docker does not answer (see the check docker).")
-        ]
+        return [Finding(check, "unknown", WITHOUT_DOCKER)]
     return []
 
 
@@ -151,7 +149,7 @@ def edge(seen: Seen) -> list[Finding]:
         elif status == 0:
             text = f"Nothing answers for {what}: {told['problem']}."
             why = "Users cannot reach the service."
-            cure = f"{_logs(seen, 'edge')}; on the server: ss -ltnp 'sport = :{port}'"
+            cure = f"{_logs(seen, 'edge')}; ss -ltnp 'sport = :{port}'"
             found.append(Finding("edge", "problem", text, why, cure, name))
         elif status != 200:
             text = f"The edge answers {status} for {what}, instead of 200."

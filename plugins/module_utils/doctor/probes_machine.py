@@ -29,17 +29,18 @@ class ProbeRefused(Exception):  # noqa: N818
 
 def command(argv: Sequence[str], timeout: float = 10) -> str:
     """Output of a command. Raises ProbeRefused when it fails, is not there or does not end."""
+    shown = " ".join(argv[:3]) + (" …" if len(argv) > 3 else "")
     # without the controller's language, so that words can be compared
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin", "LC_ALL": "C", "HOME": "/root"}
     try:
         done = subprocess.run(argv, capture_output=True, timeout=timeout, check=False, env=environment)
     except subprocess.TimeoutExpired:
-        raise ProbeRefused(f"`{' '.join(argv)}` has not ended within {timeout:g} s") from None
+        raise ProbeRefused(f"`{shown}` has not ended within {timeout:g} s") from None
     except OSError as error:
         raise ProbeRefused(f"`{argv[0]}` cannot be run ({error.strerror or error})") from error
     if done.returncode:
         words = " ".join(done.stderr.decode(errors="replace").split())[:300]
-        raise ProbeRefused(f"`{' '.join(argv)}` failed: {words or f'exit code {done.returncode}'}")
+        raise ProbeRefused(f"`{shown}` failed: {words or f'exit code {done.returncode}'}")
     return done.stdout.decode(errors="replace")
 
 

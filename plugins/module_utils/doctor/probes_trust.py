@@ -95,7 +95,7 @@ def k3s(node_ip: str, backups: str) -> dict[str, Any]:
     view = View(seen, node_ip, 60)
     network = [*cautions.vpn(view), *cautions.overlaps(view)]
     return {
-        "installed": seen.unit.loaded or seen.unit.masked or seen.unit.agent,
+        "installed": bool(seen.unit.loaded or seen.unit.masked or seen.unit.agent or seen.unit.problem),
         "healthy": told.healthy,
         "refusal": told.refusal,
         "causes": [asdict(one) for one in told.causes],

@@ -91,6 +91,12 @@ def test_the_stacks_unit(case: Case, unit: dict[str, str], status: str, cure: st
     assert cure in case.only("stack_unit", status).cure
 
 
+def test_dead_docker_is_told_without_systemds_words(case: Case) -> None:
+    case.silent = {"docker": "no answer within 15 s", "units": "no answer within 15 s"}
+    (found,) = case.bad("docker")
+    assert (found.status, bool(found.cure)) == ("problem", True)
+
+
 def test_no_release(case: Case) -> None:
     case.at["records"]["release"] = None
     (found,) = case.bad("stack_unit")
@@ -425,6 +431,11 @@ def test_dns(case: Case) -> None:
     assert "names no server" in case.only("dns", "problem").found
 
 
+def test_dns_without_a_name_to_ask_for_is_not_well(case: Case) -> None:
+    case.at["names"]["names"] = {}
+    assert [one.status for one in case.bad("dns")] == ["unknown"]
+
+
 def test_registries_are_what_is_resolved() -> None:
     assert registry_host("ghcr.io/hardmax71/x:1") == "ghcr.io"
     assert registry_host("registry.example:5000/x") == "registry.example"
@@ -495,6 +506,13 @@ def test_an_oom_kill_of_a_container(case: Case, changes: dict[str, Any]) -> None
 def test_an_oom_kill_outside_of_containers(case: Case) -> None:
     case.at["memory"]["killed"] = ["kernel: Out of memory: Killed process 4711 (k3s-server)"]
     assert "4711" in case.only("oom", "warning").lines[0]
+
+
+def test_oom_kills_that_nobody_can_tell_of(case: Case) -> None:
+    case.at["memory"]["kernel_log_problem"] = "no journal"
+    assert case.bad("oom") == []
+    case.silent["docker"] = "no answer"
+    assert [one.status for one in case.bad("oom")] == ["unknown"]
 
 
 # -- what ends

@@ -127,6 +127,12 @@ def test_a_server_that_could_not_be_looked_at_is_a_problem(answer: Any) -> None:
     assert document["servers"][0]["findings"][0]["cure"]
 
 
+def test_what_one_cause_hides_is_one_line() -> None:
+    hidden = [Finding(name, "unknown", "Docker is dead.").as_dict() for name in ("mongo", "kafka", "mongo")]
+    text = doctor_text(doctor_document(["a"], hostvars(a={**ANSWER, "findings": hidden, "status": "unknown"})))
+    assert "  UNKNOWN [mongo, kafka] Docker is dead." in text.splitlines()
+
+
 def test_all_well_is_short() -> None:
     document = doctor_document(["a"], hostvars(a=FINE))
     assert document["status"] == "ok"
