@@ -54,12 +54,12 @@ def _registry(base: Path, expected: Mapping[str, Any], password: str, limit: flo
     return {**registry.collect_registry(expected, password, sorted(recorded), limit), "recorded": recorded}
 
 
-def complete(expected: Mapping[str, Any]) -> dict[str, Any]:
+def complete(expected: Mapping[str, Any], os_release: str) -> dict[str, Any]:
     """What is expected, with what only this server knows: its distribution's names of Docker's packages."""
     owned = expected["owned"]
     docker = expected["docker"]
     try:
-        packages = docker_settings.packages(text("/etc/os-release"), docker)
+        packages = docker_settings.packages(os_release, docker)
     except DockerDaemonError:
         packages = []  # a system that is not supported; the role docker says so
     own = {str(one["name"]) for one in packages}
@@ -109,6 +109,18 @@ def probes(expected: Mapping[str, Any], key: bytes, password: str, limit: float)
     return {name: Probe(question, limit) for name, question in questions.items()}
 
 
+LISTS = frozenset({"disk", "ports", "networks", "volumes", "k3s_certificates"})
+
+
+def understood(name: str, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An answer; one of another form than the question's counts as none."""
+    value = answer.get("value")
+    form = list if name in LISTS else Mapping
+    if not answer.get("why") and not isinstance(value, form):
+        return {**answer, "value": None, "why": "the answer has an unknown form"}
+    return answer
+
+
 class Comparer:
     """Puts the answers beside what is expected; whatever was not answered is said, once, with its cure."""
 
@@ -116,7 +128,7 @@ class Comparer:
         self, expected: Mapping[str, Any], answers: Mapping[str, Any], seen: Mapping[str, Any], key: bytes
     ) -> None:
         self.expected = expected
-        self.answers = answers
+        self.answers = {name: understood(name, answer) for name, answer in answers.items()}
         self.seen = seen
         self.key = key
         self.result = Comparison(str(expected["host"]))
@@ -312,7 +324,7 @@ def look(
     :param limit: seconds for one question; `total`: for all.
     """
     began = time.monotonic()
-    expected = complete(expected)
+    expected = complete(expected, text("/etc/os-release"))
     answers = ask(probes(expected, key, password, limit), total)
     compared = Comparer(expected, answers, seen, key).everything().as_dict()
     asked = (answers.get("containers") or {}).get("value") is not None

@@ -97,6 +97,7 @@ def compare_engine(
     """Compare what the running engine says with daemon.json and with the package that is installed."""
     cure = result.site("docker")
     config = settings.get("config") or {}
+    meant = {"live-restore": expected["daemon"]["live_restore"], "log-driver": "json-file", **expected["daemon"]["options"]}
     result.count("docker", 3)
     minimum = str(expected.get("engine_min_version") or "")
     if minimum and is_older(str(facts["version"]), minimum):
@@ -111,7 +112,8 @@ def compare_engine(
         )
     in_force = {"live-restore": facts["live_restore"], "log-driver": facts["log_driver"]}
     for name, value in in_force.items():
-        if name in config and config[name] != value:
+        # where the file is wrong, that is told
+        if name in config and config[name] == meant.get(name) != value:
             by_hand = "By hand: systemctl reload docker.service (live-restore), or systemctl restart docker.service"
             result.add("docker", "engine", f"{name} in force", expected=config[name], found=value, cure=by_hand)
     package = str((packages.get("docker.io") or {}).get("version") or "")

@@ -279,7 +279,7 @@ def compare_k3s_certificates(
 def compare_kubeconfigs(
     result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any], now: float, uids: Mapping[str, str]
 ) -> None:
-    """Compare the workers' kubeconfigs: `server`, `namespace`, `owner`; a third of a token's life is when it is renewed.
+    """Compare the workers' kubeconfigs: `server`, `namespace`, `owner`, `lifetime` (seconds, at a third it is renewed).
 
     :param uids: of the accounts in the cluster, by worker; {} when the cluster does not answer.
     """
@@ -330,7 +330,7 @@ def compare_kubeconfigs(
         )
         account = f"{expected['namespace']}/{worker}"
         result.same("expiry", path, "account", expected=account, found=found["account"], cure=cure, severity="critical")
-        life = found["ends"] - found["begins"]
+        life = float(expected["lifetime"])
         if facts["ca"] and found["ca"] != facts["ca"]:
             result.add(
                 "expiry",

@@ -108,10 +108,12 @@ PLAIN: dict[str, tuple[str, Severity]] = {
     "security options": ("security", "critical"),
     "privileged": ("privileged", "critical"),
     "capabilities": ("cap_add", "critical"),
+    "stop grace": ("stop_timeout", "warning"),
 }
 SHOWN: dict[str, Callable[[Any], str]] = {
     "memory": lambda value: f"{value >> 20} MiB" if value else "no limit",
     "cpus": lambda value: f"{value / 1e9:g}" if value else "no limit",
+    "stop_timeout": lambda value: "the engine's own" if value is None else f"{value} s",
     "ports": lambda value: ", ".join(f"{ip or '0.0.0.0'}:{port}->{inside}" for ip, port, inside in value) or "none",  # noqa: S104
     "mounts": lambda value: ", ".join(f"{source} at {target} ({mode})" for _, source, target, mode in value) or "none",
 }
