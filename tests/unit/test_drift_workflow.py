@@ -1,4 +1,4 @@
-"""The example of a GitHub Actions workflow: by GitHub's schema, scripts that a linter has read, no secret in the open."""
+"""The example of a GitHub Actions workflow: by GitHub's schema, with scripts that a linter has read."""
 
 from __future__ import annotations
 
