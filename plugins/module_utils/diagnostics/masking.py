@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import html
+import itertools
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -16,43 +18,44 @@ MASK = "***MASKED***"
 SHORTEST = 6
 _PIECE = 8
 
-# what looks like a secret, whoever's it is: the group `keep` stays
-_PATTERNS = tuple(
-    re.compile(pattern, flags)
-    for pattern, flags in (
-        (
-            # a frame that a log has cut off ends where the text is no base64 any more
-            (
-                r"(?P<keep>-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----)"
-                r"(?:.{0,8000}?-----END [A-Z0-9 ]*PRIVATE KEY-----|[A-Za-z0-9+/=\s\\]+)"
-            ),
-            re.DOTALL,
+# an occurrence of a form of 2 * GRAM - 1 characters holds a whole block of the text's blocks of GRAM characters
+GRAM = 6
+
+# keys and their frames go over lines
+_KEYS = re.compile(
+    # a frame that a log has cut off ends where the text is no base64 any more
+    r"(?P<keep>-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----)"
+    r"(?:.{0,8000}?-----END [A-Z0-9 ]*PRIVATE KEY-----|[A-Za-z0-9+/=\s\\]+)",
+    re.DOTALL,
+)
+# what looks like a secret in a line, whoever's it is: words of which the line (in lower case) has one, and the pattern,
+# whose group `keep` stays
+_PATTERNS = (
+    (("private key-----",), re.compile(r"(?P<keep>)[A-Za-z0-9+/=\\]{16,}(?=\\n-----END [A-Z ]*PRIVATE KEY-----)")),
+    (("://",), re.compile(r"(?P<keep>[A-Za-z][A-Za-z0-9+.-]*://[^\s:@/'\"]*:)[^\s'\"]+(?=@)")),
+    (("bearer", "basic"), re.compile(r"(?P<keep>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)),
+    (("eyj",), re.compile(r"(?P<keep>)\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?")),
+    (("k10",), re.compile(r"(?P<keep>)\bK10[0-9a-f]{40,}::[^\s\"']+")),
+    (("gh", "github_pat_"), re.compile(r"(?P<keep>)\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{20,})")),
+    (("age-secret-key-1",), re.compile(r"(?P<keep>)AGE-SECRET-KEY-1[A-Z0-9]+")),
+    (
+        ("client-key-data", "privatekey", "presharedkey", "identitytoken"),
+        re.compile(
+            r"(?P<keep>\b(?:client-key-data|PrivateKey|PresharedKey|identitytoken)\\*[\"']?[ \t]*[:=]"
+            r"[ \t]*\\*[\"']?)[^\s\"',}\\]+"
         ),
-        (r"(?P<keep>[A-Za-z][A-Za-z0-9+.-]*://[^\s:@/'\"]*:)[^\s'\"]+(?=@)", 0),
-        (r"(?P<keep>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE),
-        (r"(?P<keep>)\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?", 0),
-        (r"(?P<keep>)\bK10[0-9a-f]{40,}::[^\s\"']+", 0),
-        (r"(?P<keep>)\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{20,})", 0),
-        (r"(?P<keep>)AGE-SECRET-KEY-1[A-Z0-9]+", 0),
-        (
-            (
-                r"(?P<keep>\b(?:client-key-data|PrivateKey|PresharedKey|identitytoken)\\*[\"']?[ \t]*[:=]"
-                r"[ \t]*\\*[\"']?)"
-                r"[^\s\"',}\\]+"
-            ),
-            0,
-        ),
-        # pymongo's own words about a password that was not encoded
-        (r"(?P<keep>Port must be an integer[^:\n]*:\s*)\S+", 0),
-        (
-            (
-                r"(?P<keep>(?:passw(?:or)?d|passphrase|pwd|secret(?:[_-]?key)?|api[_-]?key|access[_-]?key|token|auth"
-                r"|credentials?)\\*[\"']?[ \t]*[=:][ \t]*(?:\\*[\"'])?)"
-                r"(?!\s|\\*[\"']|\*\*\*|(?:true|false|none|null|yes|no|ok|\d{1,6})\b|[/{\[(])[^\s\"',;&}\\]+"
-            ),
+    ),
+    # pymongo's own words about a password that was not encoded
+    (("must be an integer",), re.compile(r"(?P<keep>Port must be an integer[^:\n]*:\s*)\S+")),
+    (
+        ("pass", "pwd", "secret", "key", "token", "auth", "credential"),
+        re.compile(
+            r"(?P<keep>(?:passw(?:or)?d|passphrase|pwd|secret(?:[_-]?key)?|api[_-]?key|access[_-]?key|token|auth"
+            r"|credentials?)\\*[\"']?[ \t]*[=:][ \t]*(?:\\*[\"'])?)"
+            r"(?!\s|\\*[\"']|\*\*\*|(?:true|false|none|null|yes|no|ok|\d{1,6})\b|[/{\[(])[^\s\"',;&}\\]+",
             re.IGNORECASE,
         ),
-    )
+    ),
 )
 
 
@@ -143,7 +146,12 @@ class Masker:
                 words |= forms(one) | pieces(one)
         self.known = len(known) - self.too_short
         self.masked = 0
+        # a secret of several lines is masked line by line
+        words = {one for one in words if "\n" not in one}
         self._pattern = re.compile(_alternatives(sorted(words))) if words else None
+        self._short = [one for one in words if len(one) < 2 * GRAM - 1]
+        long = words.difference(self._short)
+        self._grams = {one[at : at + GRAM] for one in long for at in range(len(one) - GRAM + 1)}
 
     def _count(self, _match: re.Match[str]) -> str:
         self.masked += 1
@@ -153,13 +161,37 @@ class Masker:
         self.masked += 1
         return f"{match['keep']}{MASK}"
 
+    def _places(self, text: str) -> Iterator[int]:
+        """Where something may be that is known; looking everywhere for everything would take minutes."""
+        for at in range(0, len(text), GRAM):
+            if text[at : at + GRAM] in self._grams:
+                yield at
+        for word in self._short:
+            at = text.find(word)
+            while at >= 0:
+                yield at
+                at = text.find(word, at + 1)
+
+    def _suspects(self, text: str, lines: list[str]) -> set[int]:
+        """Numbers of the lines in which something may be that is known."""
+        starts = [0, *itertools.accumulate(len(line) + 1 for line in lines)]
+        return {bisect.bisect_right(starts, at) - 1 for at in self._places(text)}
+
     def text(self, text: str) -> str:
         """The text without secrets."""
+        text = _KEYS.sub(self._keep, text)
+        lines = text.split("\n")
         if self._pattern is not None:
-            text = self._pattern.sub(self._count, text)
-        for pattern in _PATTERNS:
-            text = pattern.sub(self._keep, text)
-        return text
+            for number in self._suspects(text, lines):
+                lines[number] = self._pattern.sub(self._count, lines[number])
+        return "\n".join(map(self._line, lines))
+
+    def _line(self, line: str) -> str:
+        lower = line.lower()
+        for words, pattern in _PATTERNS:
+            if any(word in lower for word in words):
+                line = pattern.sub(self._keep, line)
+        return line
 
     def value(self, value: Any) -> Any:
         """The same for everything that JSON can hold; keys too."""

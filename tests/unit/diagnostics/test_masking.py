@@ -7,6 +7,7 @@ import html
 import json
 import shlex
 import string
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -111,6 +112,41 @@ def test_part_of_a_password_that_a_parser_shows() -> None:
         "Port must be an integer between 0 and 65535: 'firsthalf-of-it'"
     )
     assert "firsthalf" not in masked
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.sampled_from(CANARIES))
+def test_a_secret_is_found_wherever_it_stands(before: int, after: int, secret: str) -> None:
+    """At every offset to the blocks that the search looks at, beside line breaks too."""
+    text = "x" * before + secret + "\n" + "y" * after + secret + "\n\n"
+    masked = Masker([secret]).text(text)
+    assert masked == "x" * before + MASK + "\n" + "y" * after + MASK + "\n\n"
+
+
+@pytest.mark.parametrize("secret", ["sechs6", "sieben7", "elfzeichen1"])
+def test_short_ones_too(secret: str) -> None:
+    assert Masker([secret]).text(f"a{secret}{secret}b\n{secret}") == f"a{MASK}{MASK}b\n{MASK}"
+
+
+def test_a_secret_of_several_lines() -> None:
+    masked = Masker(["first-line-of-it\nsecond-line-of-it"]).text("a first-line-of-it\nsecond-line-of-it b\n")
+    assert masked == f"a {MASK}\n{MASK} b\n"
+    assert "first" not in Masker(["first-line-of-it\nsecond-line-of-it"]).text(
+        '{"x": "first-line-of-it\\nsecond-line-of-it"}'
+    )
+
+
+def test_megabytes_are_searched_in_seconds() -> None:
+    """Some hundred secrets, a few MiB: what a server has."""
+    secrets = [f"{number}-{'q' * (number % 60)}-geheim-{number * 7919}" for number in range(150)]
+    masker = Masker(secrets)
+    line = (
+        'level=info msg="GET /api/v1/executions 200" token_count=5 url=https://example.org/ digest=sha256:ab12cd34ef\n'
+    )
+    began = time.process_time()
+    masker.text(line * 20000 + secrets[7])
+    # 2 MiB; one search for each of the forms by a regular expression took five times as long
+    assert time.process_time() - began < 3
+    assert masker.masked == 1
 
 
 def test_many_secrets_at_once_and_the_longer_one_wins() -> None:
