@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible import context
+from ansible.context import CLIARGS
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
@@ -73,7 +73,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Run them; the first that fails is the last one."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self._task.args
-        handed = options(context.CLIARGS)
+        handed = options(CLIARGS)
         program = [sys.executable, str(Path(sys.argv[0]).resolve())]
         log = Path(str(arguments["log"])).expanduser().resolve()
         lines: list[str] = []
@@ -93,7 +93,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     check=False,
                 )
             lines.append(
-                f"ansible-playbook {' '.join(argv)}: {'done' if done.returncode == 0 else f'ended with {done.returncode}'}"
+
+                    f"ansible-playbook {' '.join(argv)}: "
+                    f"{'done' if done.returncode == 0 else f'ended with {done.returncode}'}"
+
             )
             if done.returncode != 0:
                 last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:]

@@ -89,6 +89,8 @@ def write_private(path: Path, text: str) -> None:
 def keep(directory: Path, document: Document, number: int) -> Path:
     """Write the report as the newest one and into the history, of which the last `number` stay. Raises OSError."""
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    # one after the other: of parents that it makes on the way, mkdir does not restrict the mode
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(directory / "history" / f"{document['run']}.json", text)
     write_private(directory / NEWEST, text)
     for old in sorted((directory / "history").glob("*.json"))[: -max(1, number)]:
@@ -116,32 +118,35 @@ def parse_rules(given: Any, today: date) -> list[dict[str, str]]:
             "drift_ignore is no list of rules. Nothing was looked at. Write it as "
             '-e \'{"drift_ignore": [{"area": "files", "item": "/etc/x", "reason": "why", "until": "2026-12-31"}]}\'.'
         )
-    rules = []
-    for one in given:
-        rule = {field: str(one.get(field) or "") for field in RULE_FIELDS}
-        unknown = sorted(set(map(str, one)) - set(RULE_FIELDS))
-        rule |= {"state": "unused", "message": ""}
-        problem = ""
-        if unknown:
-            problem = f"it has {', '.join(unknown)}, which no rule has ({', '.join(RULE_FIELDS)})"
-        elif not rule["reason"].strip():
-            problem = "it gives no reason"
-        elif not (rule["item"] or rule["area"]):
-            problem = "it names neither an area nor an item, and would hide everything"
-        elif not re.fullmatch(r"\d{4}-\d{2}-\d{2}", rule["until"]):
-            problem = "it has no last day (until: YYYY-MM-DD)"
-        else:
-            try:
-                ended = date.fromisoformat(rule["until"]) < today
-            except ValueError:
-                problem = f"its last day {rule['until']} is no date"
-            else:
-                if ended:
-                    rule |= {"state": "ended", "message": f"The rule ended on {rule['until']} and counts no more."}
-        if problem:
-            rule |= {"state": "refused", "message": f"The rule does not count: {problem}."}
-        rules.append(rule)
-    return rules
+    return [_rule(one, today) for one in given]
+
+
+def _problem(one: Mapping[str, Any], rule: Mapping[str, str]) -> str:
+    """Why a rule cannot count; "" when it can."""
+    unknown = sorted(set(map(str, one)) - set(RULE_FIELDS))
+    if unknown:
+        return f"it has {', '.join(unknown)}, which no rule has ({', '.join(RULE_FIELDS)})"
+    if not rule["reason"].strip():
+        return "it gives no reason"
+    if not (rule["item"] or rule["area"]):
+        return "it names neither an area nor an item, and would hide everything"
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", rule["until"]):
+        return "it has no last day (until: YYYY-MM-DD)"
+    try:
+        date.fromisoformat(rule["until"])
+    except ValueError:
+        return f"its last day {rule['until']} is no date"
+    return ""
+
+
+def _rule(one: Mapping[str, Any], today: date) -> dict[str, str]:
+    rule = {field: str(one.get(field) or "") for field in RULE_FIELDS}
+    why = _problem(one, rule)
+    if why:
+        return {**rule, "state": "refused", "message": f"The rule does not count: {why}."}
+    if date.fromisoformat(rule["until"]) < today:
+        return {**rule, "state": "ended", "message": f"The rule ended on {rule['until']} and counts no more."}
+    return {**rule, "state": "unused", "message": ""}
 
 
 def _fits(rule: Mapping[str, str], host: str, finding: Mapping[str, Any]) -> bool:

@@ -33,7 +33,7 @@ def drift_owned(
     """What the roles own, put together: `files`, `folders`, `units`, `packages`, each with the role that cures it.
 
     :param owned: by role, what its variable ``__<role>_owned`` says. A file may have ``secret`` (its content, which
-        leaves the controller as a keyed hash only) or ``program`` (one that this project builds) in place of ``content``.
+        leaves the controller as a keyed hash only) or ``program`` (that this project builds) in place of ``content``.
     :param key: of this run, hexadecimal.
     :param programs: keyed hashes of the programs that this project builds.
     """

@@ -7,10 +7,10 @@ DOCUMENTATION = r"""
 module: drift_facts
 short_description: Compare a server with what was deployed and what the inventory says
 description:
-  - Asks everything at once, each question with its own limit, and compares the answers with what is expected. Docker, k3s
-    or a container that does not answer is said, and holds up nothing else.
-  - Changes nothing. Files are opened without touching their access time, of programs only those are run that tell and do
-    not change, the Docker Engine and the Kubernetes API are sent GET requests only.
+  - Asks everything at once, each question with its own limit, and compares the answers with what is expected. Docker,
+    k3s or a container that does not answer is said, and holds up nothing else.
+  - Changes nothing. Files are opened without touching their access time, only programs that tell and do not change are
+    run, the Docker Engine and the Kubernetes API are sent GET requests only.
   - Secrets are compared by hashes with a key that is made for each run; no value of one is returned.
 options:
   expected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,7 +22,7 @@ STATES = "/var/lib/integr8scode/maintenance"
 def moment(value: str) -> float:
     """Seconds since 1970 of an ISO time; 0 for what is none."""
     try:
-        at = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        at = datetime.fromisoformat(re.sub("Z$", "+00:00", value))
     except ValueError:
         return 0.0
     return (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp()

@@ -115,8 +115,14 @@ def _nodes(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, 
         result.add("k3s", item, "name", expected=name, found=node["name"], cure=heal)
     result.same("k3s", item, "ready", expected="True", found=node["ready"], cure=heal, severity="critical")
     result.same(
-        "k3s", item, "version", expected=expected["version"], found=node["version"], cure=result.site("k3s"), severity="critical"
-    )  # fmt: skip
+        "k3s",
+        item,
+        "version",
+        expected=expected["version"],
+        found=node["version"],
+        cure=result.site("k3s"),
+        severity="critical",
+    )
     if node["unschedulable"]:
         by_hand = f"By hand: k3s kubectl uncordon {node['name']}"
         result.add(
@@ -136,9 +142,14 @@ def _nodes(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, 
     for address in node["internal_ips"]:
         if (wanted_ip and address not in wanted_ip) or (addresses and address not in addresses):
             result.add(
-                "address", item, "InternalIP", expected=wanted_ip or "an address of this server", found=address, cure=heal,
+                "address",
+                item,
+                "InternalIP",
+                expected=wanted_ip or "an address of this server",
+                found=address,
+                cure=heal,
                 severity="critical",
-            )  # fmt: skip
+            )
     for other in facts["nodes"]:
         if other["name"] != node["name"] and len(facts["nodes"]) > 1 and other["ready"] != "True":
             by_hand = f"By hand: k3s kubectl delete node {other['name']} if that server is gone for good"
@@ -182,9 +193,14 @@ def compare_cluster(result: Comparison, expected: Mapping[str, Any], facts: Mapp
         elif found != wanted:
             places = _different(wanted, found)
             result.add(
-                "kubernetes", name, "content", expected="as the role kubernetes_access defines it", found=f"differs at {', '.join(places[:5])}",
-                cure=cure, severity="critical",
-            )  # fmt: skip
+                "kubernetes",
+                name,
+                "content",
+                expected="as the role kubernetes_access defines it",
+                found=f"differs at {', '.join(places[:5])}",
+                cure=cure,
+                severity="critical",
+            )
     namespace = str(expected["namespace"])
     for name in facts["namespaces"]:
         result.count("kubernetes")

@@ -26,7 +26,8 @@ from ansible.module_utils.drift import (
 from ansible.module_utils.drift.findings import Comparison, problem
 from ansible.module_utils.drift.probes import Probe, UnansweredError, ask
 from ansible.module_utils.drift.reading import text
-from ansible.module_utils.drift.stack import Stack, published
+from ansible.module_utils.drift.stack import Stack
+from ansible.module_utils.drift.wanted import published
 from ansible.module_utils.k3s_common import CONFIG_FOLDER, yaml_scalar
 
 SETTINGS_FOLDER = f"{CONFIG_FOLDER}/config.yaml.d"
@@ -207,12 +208,18 @@ class Comparer:
             docker_settings.CONFIG,
             lambda: docker_settings.compare_settings(r, e["docker"], v("settings")),
         )
-        start = "By hand: systemctl restart docker.service (containers live on); journalctl -u docker -n 50 says why it does not answer"
+        start = (
+            "By hand: systemctl restart docker.service (containers live on); journalctl -u docker -n 50 says "
+            "why it does not answer"
+        )
         packages = v("packages") or {}
         self._try(
-            "engine", "docker", "the Docker Engine",
-            lambda: docker_settings.compare_engine(r, e["docker"], v("engine"), v("settings") or {}, packages), start,
-        )  # fmt: skip
+            "engine",
+            "docker",
+            "the Docker Engine",
+            lambda: docker_settings.compare_engine(r, e["docker"], v("engine"), v("settings") or {}, packages),
+            start,
+        )
         self._try("release", "release", "the release", lambda: release.compare_release(r, e["release"], v("release")))
         if not v("release") or not (v("release") or {}).get("record"):
             return
@@ -242,18 +249,25 @@ class Comparer:
             "secrets", "files", "the secrets", lambda: release.compare_secrets(r, e["secrets"], v("secrets"), self.tag)
         )
         self._try(
-            "certificates", "expiry", "the certificates",
+            "certificates",
+            "expiry",
+            "the certificates",
             lambda: expiry.compare_certificates(r, e["certificates"], v("certificates"), self.now, self.tag),
-        )  # fmt: skip
+        )
         self._try(
             "backups", "backup", "the backups", lambda: backup.compare_backups(r, e["backup"], v("backups"), self.now)
         )
         if "registry" in self.answers:
             self._try(
-                "registry", "registry", str(e["registry"]["host"]),
+                "registry",
+                "registry",
+                str(e["registry"]["host"]),
                 lambda: registry.compare_registry(r, e["registry"], v("registry"), v("registry")["recorded"], self.tag),
-                f"By hand: from the server, curl https://{e['registry']['host']}/v2/ shows what is in the way (DNS, proxy, certificate)",
-            )  # fmt: skip
+                (
+                    f"By hand: from the server, curl https://{e['registry']['host']}/v2/ shows what is in the "
+                    "way (DNS, proxy, certificate)"
+                ),
+            )
 
     def cluster(self) -> None:
         """k3s and what is in it."""
@@ -275,13 +289,18 @@ class Comparer:
         )
         uids = (v("cluster") or {}).get("uids") or {}
         self._try(
-            "kubeconfigs", "expiry", "the workers' kubeconfigs",
+            "kubeconfigs",
+            "expiry",
+            "the workers' kubeconfigs",
             lambda: expiry.compare_kubeconfigs(r, e["kubeconfigs"], v("kubeconfigs"), self.now, uids),
-        )  # fmt: skip
+        )
         self._try(
-            "k3s_certificates", "expiry", "k3s' certificates",
-            lambda: expiry.compare_k3s_certificates(r, e["k3s_certificates"], v("k3s_certificates"), self.now), heal,
-        )  # fmt: skip
+            "k3s_certificates",
+            "expiry",
+            "k3s' certificates",
+            lambda: expiry.compare_k3s_certificates(r, e["k3s_certificates"], v("k3s_certificates"), self.now),
+            heal,
+        )
 
     def everything(self) -> Comparison:
         """All of it."""

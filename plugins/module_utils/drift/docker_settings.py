@@ -97,7 +97,11 @@ def compare_engine(
     """Compare what the running engine says with daemon.json and with the package that is installed."""
     cure = result.site("docker")
     config = settings.get("config") or {}
-    meant = {"live-restore": expected["daemon"]["live_restore"], "log-driver": "json-file", **expected["daemon"]["options"]}
+    meant = {
+        "live-restore": expected["daemon"]["live_restore"],
+        "log-driver": "json-file",
+        **expected["daemon"]["options"],
+    }
     result.count("docker", 3)
     minimum = str(expected.get("engine_min_version") or "")
     if minimum and is_older(str(facts["version"]), minimum):

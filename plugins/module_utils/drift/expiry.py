@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils import certificate_tools as tools
-from ansible.module_utils.drift.findings import Comparison
+from ansible.module_utils.drift.findings import Comparison, Severity
 from ansible.module_utils.drift.probes import UnansweredError
 from ansible.module_utils.drift.reading import describe, keyed, read, text
 from ansible.module_utils.k3s_certificates import read_certificates
@@ -164,7 +164,10 @@ def compare_certificates(
     authority = facts["authority"]
     result.count("expiry")
     if authority is None:
-        cure_ca = f"By hand: restore {expected['authority']} from a backup, or {cure} makes a new one that clients must be given"
+        cure_ca = (
+            f"By hand: restore {expected['authority']} from a backup, or {cure} makes a new one that clients "
+            "must be given"
+        )
         result.add(
             "expiry",
             "tls authority",
@@ -205,7 +208,7 @@ def _ending(
     else:
         limit = life * float(expected.get("renew_fraction", 1 / 3))
     if ends - now < limit:
-        severity = "critical" if ends - now < 7 * DAY else "warning"
+        severity: Severity = "critical" if ends - now < 7 * DAY else "warning"
         result.add(
             "expiry",
             item,
@@ -214,7 +217,7 @@ def _ending(
             found=left(ends, now),
             cure=cure,
             severity=severity,
-        )  # type: ignore[arg-type]
+        )
     elif found["begins"] > now:
         result.add(
             "expiry",
@@ -264,7 +267,7 @@ def compare_k3s_certificates(
                     cure=by_hand,
                 )
         elif days < float(expected["restart_days"]):
-            severity = "critical" if days < 7 else "warning"
+            severity: Severity = "critical" if days < 7 else "warning"
             result.add(
                 "expiry",
                 str(one["path"]),
@@ -273,7 +276,7 @@ def compare_k3s_certificates(
                 found=left(one["ends"], now),
                 cure=cure,
                 severity=severity,
-            )  # type: ignore[arg-type]
+            )
 
 
 def compare_kubeconfigs(
@@ -353,7 +356,7 @@ def compare_kubeconfigs(
             )
         # the timer looks once a day
         if found["ends"] - now < life / 3 - min(DAY, life / 10):
-            severity = "critical" if found["ends"] - now < min(2 * DAY, life / 10) else "warning"
+            severity: Severity = "critical" if found["ends"] - now < min(2 * DAY, life / 10) else "warning"
             result.add(
                 "expiry",
                 path,
@@ -362,4 +365,4 @@ def compare_kubeconfigs(
                 found=left(found["ends"], now),
                 cure=cure,
                 severity=severity,
-            )  # type: ignore[arg-type]
+            )

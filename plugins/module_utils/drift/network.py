@@ -36,24 +36,39 @@ def compare_addresses(result: Comparison, expected: Mapping[str, Any], facts: Ma
         result.count("address")
         if address not in facts["addresses"]:
             result.add(
-                "address", "k3s node-ip", "gone", expected=address, found=facts["addresses"], cure=cure, severity="critical"
-            )  # fmt: skip
+                "address",
+                "k3s node-ip",
+                "gone",
+                expected=address,
+                found=facts["addresses"],
+                cure=cure,
+                severity="critical",
+            )
     result.count("address")
     if not expected.get("node_ip") and not facts["default_route"]:
         result.add(
-            "address", "default route", "missing", expected="a default route, from which k3s takes its node's address",
-            found="none", cure="By hand: ip route says what is there; repair the network's configuration, or set k3s_node_ip",
+            "address",
+            "default route",
+            "missing",
+            expected="a default route, from which k3s takes its node's address",
+            found="none",
+            cure="By hand: ip route says what is there; repair the network's configuration, or set k3s_node_ip",
             severity="critical",
-        )  # fmt: skip
+        )
     bridge = str(expected.get("docker_bridge") or "")
     if bridge:
         result.count("address")
         address = str(ipaddress.ip_interface(bridge).ip)
         if address not in facts["addresses"]:
             result.add(
-                "address", "docker0", "gone", expected=address, found="the bridge has another address or is not there",
-                cure=result.site("docker"), severity="critical",
-            )  # fmt: skip
+                "address",
+                "docker0",
+                "gone",
+                expected=address,
+                found="the bridge has another address or is not there",
+                cure=result.site("docker"),
+                severity="critical",
+            )
 
 
 # -- listeners
@@ -80,7 +95,7 @@ def unit_of(cgroup: str) -> str:
     """The systemd unit of a process by the text of its /proc/…/cgroup; "" where none is named."""
     lines = [line.split(":", 2) for line in cgroup.splitlines() if line.count(":") >= 2]
     for line in sorted(lines, key=lambda one: one[1] not in {"name=systemd", ""}):
-        units = [name for name in UNIT.findall(line[2]) if not name.endswith(".slice")]
+        units = [name for name in map(str, UNIT.findall(line[2])) if not name.endswith(".slice")]
         if units:
             # what a container runtime makes below a service is that service's
             return next((name for name in units if not name.endswith(".scope")), units[-1])
@@ -131,9 +146,14 @@ def compare_ports(result: Comparison, expected: Mapping[str, Any], facts: list[M
         hears = any(p == port and (a == address or (address in everywhere) == (a in everywhere)) for a, p in heard)
         if not hears:
             result.add(
-                "ports", f"{address or '0.0.0.0'}:{port}", "missing", expected="a listener", found="nobody listens",  # noqa: S104
-                cure=str(expected["publish_cure"]), severity="critical",
-            )  # fmt: skip
+                "ports",
+                f"{address or '*'}:{port}",
+                "missing",
+                expected="a listener",
+                found="nobody listens",
+                cure=str(expected["publish_cure"]),
+                severity="critical",
+            )
     for port, cure in (expected.get("must") or {}).items():
         result.count("ports")
         if int(port) not in {p for _, p in heard}:
@@ -222,14 +242,26 @@ def compare_firewall(result: Comparison, expected: Mapping[str, Any], facts: Map
             if any(pattern.search(rule) for pattern in patterns):
                 continue
             result.add(
-                "firewall", f"{family} {rule}", "unknown", expected="no such rule", found="a rule of unknown origin",
-                cure="By hand: remove it (iptables -D … with the same words, or iptables -P … ACCEPT for a policy), or allow it by drift_known_firewall",
-            )  # fmt: skip
+                "firewall",
+                f"{family} {rule}",
+                "unknown",
+                expected="no such rule",
+                found="a rule of unknown origin",
+                cure=(
+                    "By hand: remove it (iptables -D … with the same words, or iptables -P … ACCEPT for a "
+                    "policy), or allow it by drift_known_firewall"
+                ),
+            )
         if expected.get("docker") and family == "IPv4" and not rules["docker_user"]:
             result.add(
-                "firewall", f"{family} Docker's chains", "missing", expected="Docker's rules", found="none: containers reach nobody",
-                cure="By hand: systemctl restart docker.service writes them again (containers live on)", severity="critical",
-            )  # fmt: skip
+                "firewall",
+                f"{family} Docker's chains",
+                "missing",
+                expected="Docker's rules",
+                found="none: containers reach nobody",
+                cure="By hand: systemctl restart docker.service writes them again (containers live on)",
+                severity="critical",
+            )
     for table in facts["tables"] or []:
         family, _, name = table.partition(" ")
         result.count("firewall")
@@ -238,6 +270,13 @@ def compare_firewall(result: Comparison, expected: Mapping[str, Any], facts: Map
         if any(pattern.search(table) for pattern in patterns):
             continue
         result.add(
-            "firewall", f"nftables {table}", "unknown", expected="no such table", found="a table of unknown origin",
-            cure=f"By hand: nft list table {table} shows it; nft delete table {table} removes it, or allow it by drift_known_firewall",
-        )  # fmt: skip
+            "firewall",
+            f"nftables {table}",
+            "unknown",
+            expected="no such table",
+            found="a table of unknown origin",
+            cure=(
+                f"By hand: nft list table {table} shows it; nft delete table {table} removes it, or allow it by "
+                "drift_known_firewall"
+            ),
+        )

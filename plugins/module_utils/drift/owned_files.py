@@ -164,6 +164,8 @@ def compare_files(result: Comparison, expected: Mapping[str, Any], facts: Mappin
                 "unknown",
                 expected="nothing that no role has put there",
                 found="a file or folder of unknown origin",
-                cure=f"By hand: look at {path.rstrip('/')}/{name} and move it away, or keep it by a rule of drift_ignore",
+                cure=(
+                    f"By hand: look at {path.rstrip('/')}/{name} and move it away, or keep it by a rule of drift_ignore"
+                ),
                 severity=folder.get("unknown_severity", "warning"),
             )

@@ -181,18 +181,29 @@ def compare_registry(
     if facts["refused"]:
         who = f"login of {expected['username']}" if expected.get("username") else "access without a login"
         result.add(
-            "registry", host, "login", expected="accepted", found=f"{who} is refused",
-            cure="By hand: make a new token with read:packages and put it into vault_registry_password (ansible-vault edit)",
+            "registry",
+            host,
+            "login",
+            expected="accepted",
+            found=f"{who} is refused",
+            cure=(
+                "By hand: make a new token with read:packages and put it into vault_registry_password "
+                "(ansible-vault edit)"
+            ),
             severity="critical",
-        )  # fmt: skip
+        )
         return
     for reference, found in facts["digests"].items():
         result.count("registry")
         if not found:
             result.add(
-                "registry", reference, "missing", expected="in the registry", found="the tag is gone: another server could not get it",
+                "registry",
+                reference,
+                "missing",
+                expected="in the registry",
+                found="the tag is gone: another server could not get it",
                 cure="By hand: publish the release again, or deploy one that exists",
-            )  # fmt: skip
+            )
         elif found != recorded.get(reference):
             result.add(
                 "registry", reference, "digest", expected=recorded.get(reference), found=found, cure=result.deploy(tag)

@@ -123,16 +123,26 @@ def _environment(result: Comparison, expected: Mapping[str, Any], facts: Mapping
         result.count("release")
         if meant.get(name) != found.get(name):
             result.add(
-                "release", ".env", name, expected=meant.get(name, "not set"), found=found.get(name, "not set"), cure=cure,
+                "release",
+                ".env",
+                name,
+                expected=meant.get(name, "not set"),
+                found=found.get(name, "not set"),
+                cure=cure,
                 severity="critical",
-            )  # fmt: skip
+            )
     if "digests.yaml" not in found.get("COMPOSE_FILE", "") or "secrets/current.yaml" not in found.get(
         "COMPOSE_FILE", ""
     ):
         result.add(
-            "release", ".env", "COMPOSE_FILE", expected="the release's compose file, its digests and the secrets",
-            found=found.get("COMPOSE_FILE", "not set"), cure=cure, severity="critical",
-        )  # fmt: skip
+            "release",
+            ".env",
+            "COMPOSE_FILE",
+            expected="the release's compose file, its digests and the secrets",
+            found=found.get("COMPOSE_FILE", "not set"),
+            cure=cure,
+            severity="critical",
+        )
 
 
 def _images(result: Comparison, facts: Mapping[str, Any], cure: str) -> None:
@@ -144,9 +154,14 @@ def _images(result: Comparison, facts: Mapping[str, Any], cure: str) -> None:
         written = {}
     for service, image in sorted((facts["record"].get("images") or {}).items()):
         result.same(
-            "release", "digests.yaml", service, expected=image, found=written.get(service, "not named"), cure=cure,
+            "release",
+            "digests.yaml",
+            service,
+            expected=image,
+            found=written.get(service, "not named"),
+            cure=cure,
             severity="critical",
-        )  # fmt: skip
+        )
 
 
 def _edge(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any], cure: str) -> None:
@@ -255,7 +270,10 @@ def compare_release(result: Comparison, expected: Mapping[str, Any], facts: Mapp
     if lock:
         what = " ".join(str(lock.get(name) or "") for name in ("action", "what")).strip()
         result.notes.append(
-            f"While this was looked at, the server was locked by {lock.get('by', 'somebody')} ({what}): what is found may be half of a change."
+
+                f"While this was looked at, the server was locked by {lock.get('by', 'somebody')} ({what}): "
+                "what is found may be half of a change."
+
         )
 
 
@@ -291,7 +309,7 @@ def compare_secrets(result: Comparison, expected: Mapping[str, Any], facts: Mapp
         if readers != found:
             result.add(
                 "files", item, "readers", expected=readers, found=found or "nobody", cure=cure, severity="critical"
-            )  # fmt: skip
+            )
         for one in sources.values():
             access = one["access"]
             if access is None or access["kind"] != "file":
@@ -330,9 +348,14 @@ def compare_secrets(result: Comparison, expected: Mapping[str, Any], facts: Mapp
             result.count("files")
             if facts["seeded"] not in sources:
                 result.add(
-                    "files", f"{expected['directory']}/seeded", "content", expected="the users were seeded with the newest passwords",
-                    found="they were seeded with others, or never", cure=cure, severity="warning",
-                )  # fmt: skip
+                    "files",
+                    f"{expected['directory']}/seeded",
+                    "content",
+                    expected="the users were seeded with the newest passwords",
+                    found="they were seeded with others, or never",
+                    cure=cure,
+                    severity="warning",
+                )
     for folder in facts["folders"]:
         if folder not in used:
             by_hand = f"By hand: remove {expected['directory']}/{folder}; no service reads it"

@@ -2,101 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from ansible.module_utils.drift.containers import hashed
 from ansible.module_utils.drift.findings import Comparison, Severity
-
-UNITS = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30}
-
-
-def size(value: Any) -> int:
-    """Bytes of a size as Compose writes it (160m, 1073741824, "167772160")."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(value or 0).lower())
-    return int(float(match[1]) * UNITS.get(match[2], 1)) if match else 0
-
-
-def undollar(value: Any) -> Any:
-    """Compose doubles each dollar in what it prints, so that it could read it again."""
-    if isinstance(value, str):
-        return value.replace("$$", "$")
-    if isinstance(value, list):
-        return [undollar(one) for one in value]
-    if isinstance(value, Mapping):
-        return {name: undollar(one) for name, one in value.items()}
-    return value
-
-
-def _mounts(service: Mapping[str, Any], volumes: Mapping[str, Any]) -> list[list[str]]:
-    found = []
-    for one in service.get("volumes") or []:
-        source = str(one.get("source") or "")
-        if one["type"] == "volume":
-            source = str((volumes.get(source) or {}).get("name") or source)
-        found.append([one["type"], source, one["target"], "ro" if one.get("read_only") else "rw"])
-    return sorted(found)
-
-
-def _ports(service: Mapping[str, Any]) -> list[list[Any]]:
-    return sorted(
-        [one.get("host_ip", ""), int(one.get("published") or 0), f"{one['target']}/{one.get('protocol', 'tcp')}"]
-        for one in service.get("ports") or []
-        if one.get("published")
-    )
-
-
-def _seconds(value: Any) -> int | None:
-    """Seconds of a duration as Compose prints it (1m0s, 40s)."""
-    if value in (None, ""):
-        return None
-    parts = re.findall(r"(\d+(?:\.\d+)?)(h|m(?!s)|s|ms|us|ns)", str(value))
-    factor = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-    return round(sum(float(number) * factor[unit] for number, unit in parts))
-
-
-def _limits(service: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    found = {}
-    for name, one in (service.get("ulimits") or {}).items():
-        single = not isinstance(one, Mapping)
-        found[name] = (int(one), int(one)) if single else (int(one["soft"]), int(one["hard"]))
-    return found
-
-
-def wanted_of(service: Mapping[str, Any], project: Mapping[str, Any]) -> dict[str, Any]:
-    """What a container of a service should be, in the words of `containers.describe_container`."""
-    service = undollar(service)
-    networks = project.get("networks") or {}
-    limits = ((service.get("deploy") or {}).get("resources") or {}).get("limits") or {}
-    logging = service.get("logging") or {}
-    return {
-        "image": service["image"],
-        "command": service.get("command"),
-        "entrypoint": service.get("entrypoint"),
-        "user": service.get("user"),
-        "environment": dict(service.get("environment") or {}),
-        "mounts": _mounts(service, project.get("volumes") or {}),
-        "memory": size(service.get("mem_limit") or limits.get("memory")),
-        "cpus": int(float(service.get("cpus") or limits.get("cpus") or 0) * 1e9),
-        "ulimits": _limits(service),
-        "restart": service.get("restart") or "no",
-        "ports": _ports(service),
-        "security": sorted(service.get("security_opt") or []),
-        "privileged": bool(service.get("privileged")),
-        "cap_add": sorted(service.get("cap_add") or []),
-        "log": {"driver": logging.get("driver", ""), **{k: str(v) for k, v in (logging.get("options") or {}).items()}},
-        "health_test": (service.get("healthcheck") or {}).get("test"),
-        "extra_hosts": sorted(str(one).replace("=", ":") for one in service.get("extra_hosts") or []),
-        "networks": {
-            str((networks.get(name) or {}).get("name") or name): str((one or {}).get("ipv4_address") or "")
-            for name, one in (service.get("networks") or {}).items()
-        },
-        "stop_timeout": _seconds(service.get("stop_grace_period")),
-        "copies": int((service.get("deploy") or {}).get("replicas") or service.get("scale") or 1),
-    }
-
+from ansible.module_utils.drift.wanted import undollar, wanted_of
 
 # aspect -> (key, severity); those that are compared as they are
 PLAIN: dict[str, tuple[str, Severity]] = {
@@ -142,15 +54,27 @@ class Stack:
             )
         elif one["has_health"] and one["health"] != "healthy":
             self.result.add(
-                "containers", name, "health", expected="healthy", found=one["health"] or "unknown",
-                cure=f"By hand: docker logs --tail 50 {one['name']} says why; then {self.cure}", severity="critical",
-            )  # fmt: skip
+                "containers",
+                name,
+                "health",
+                expected="healthy",
+                found=one["health"] or "unknown",
+                cure=f"By hand: docker logs --tail 50 {one['name']} says why; then {self.cure}",
+                severity="critical",
+            )
         if one["oom_kills"] or one["oom_killed"]:
             times = f"{one['oom_kills']} times" if one["oom_kills"] else "the last time it ended"
             self.result.add(
-                "containers", name, "OOM kills", expected="none since it started", found=times,
-                cure=f"By hand: docker restart {one['name']} counts anew; if it comes back, allow more memory (integr8scode_worker_memory for a worker)",
-            )  # fmt: skip
+                "containers",
+                name,
+                "OOM kills",
+                expected="none since it started",
+                found=times,
+                cure=(
+                    f"By hand: docker restart {one['name']} counts anew; if it comes back, allow more memory "
+                    "(integr8scode_worker_memory for a worker)"
+                ),
+            )
 
     def _item(self, one: Mapping[str, Any]) -> str:
         # the name of a single copy may change with every deploy; the service's does not
@@ -167,9 +91,14 @@ class Stack:
         )
         if different:
             self.result.add(
-                "containers", self._item(one), "environment", expected="as in the release", found=different,
-                cure=self.cure, severity="critical",
-            )  # fmt: skip
+                "containers",
+                self._item(one),
+                "environment",
+                expected="as in the release",
+                found=different,
+                cure=self.cure,
+                severity="critical",
+            )
 
     def _definition(self, one: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         name = self._item(one)
@@ -177,9 +106,14 @@ class Stack:
             self.result.count("containers")
             if one[key] != wanted[key]:
                 self.result.add(
-                    "containers", name, aspect, expected=_shown(key, wanted[key]), found=_shown(key, one[key]),
-                    cure=self.cure, severity=severity,
-                )  # fmt: skip
+                    "containers",
+                    name,
+                    aspect,
+                    expected=_shown(key, wanted[key]),
+                    found=_shown(key, one[key]),
+                    cure=self.cure,
+                    severity=severity,
+                )
         for key in ("command", "entrypoint", "user"):
             meant = wanted[key] if wanted[key] is not None else one[f"image_{key}"]
             if key == "command" and wanted["entrypoint"] is not None and wanted["command"] is None:
@@ -188,9 +122,14 @@ class Stack:
             if one[key] != meant:
                 # a command may hold whatever somebody typed
                 self.result.add(
-                    "containers", name, key, expected=meant or "none", found="another one" if one[key] else "none",
-                    cure=self.cure, severity="critical",
-                )  # fmt: skip
+                    "containers",
+                    name,
+                    key,
+                    expected=meant or "none",
+                    found="another one" if one[key] else "none",
+                    cure=self.cure,
+                    severity="critical",
+                )
         self._environment(one, wanted)
         self._mounts(one, wanted)
         for limit in sorted({*wanted["ulimits"], *one["ulimits"]}):
@@ -209,9 +148,14 @@ class Stack:
             )
         if one["extra_hosts"] != wanted["extra_hosts"]:
             self.result.add(
-                "containers", name, "extra hosts", expected=wanted["extra_hosts"] or "none", found=one["extra_hosts"] or "none",
-                cure=self.cure, severity="critical",
-            )  # fmt: skip
+                "containers",
+                name,
+                "extra hosts",
+                expected=wanted["extra_hosts"] or "none",
+                found=one["extra_hosts"] or "none",
+                cure=self.cure,
+                severity="critical",
+            )
         self._networks(one, wanted)
 
     def _mounts(self, one: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -224,9 +168,14 @@ class Stack:
         self.result.count("containers", len(wanted["mounts"]))
         if missing or extra:
             self.result.add(
-                "containers", name, "mounts", expected=_shown("mounts", missing), found=_shown("mounts", extra),
-                cure=self.cure, severity="critical",
-            )  # fmt: skip
+                "containers",
+                name,
+                "mounts",
+                expected=_shown("mounts", missing),
+                found=_shown("mounts", extra),
+                cure=self.cure,
+                severity="critical",
+            )
 
     def _networks(self, one: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         name = self._item(one)
@@ -235,20 +184,34 @@ class Stack:
             if network not in one["networks"]:
                 if one["state"] == "running":
                     self.result.add(
-                        "networks", f"{network}: {name}", "missing", expected="attached", found="not attached",
-                        cure=f"By hand: docker rm -f {one['name']}, then {self.cure}", severity="critical",
-                    )  # fmt: skip
+                        "networks",
+                        f"{network}: {name}",
+                        "missing",
+                        expected="attached",
+                        found="not attached",
+                        cure=f"By hand: docker rm -f {one['name']}, then {self.cure}",
+                        severity="critical",
+                    )
             elif address and one["networks"][network] != address:
                 self.result.add(
-                    "networks", f"{network}: {name}", "address", expected=address, found=one["networks"][network] or "none",
-                    cure=f"By hand: docker rm -f {one['name']}, then {self.cure}", severity="critical",
-                )  # fmt: skip
+                    "networks",
+                    f"{network}: {name}",
+                    "address",
+                    expected=address,
+                    found=one["networks"][network] or "none",
+                    cure=f"By hand: docker rm -f {one['name']}, then {self.cure}",
+                    severity="critical",
+                )
         for network in one["networks"]:
             if network not in wanted["networks"]:
                 self.result.add(
-                    "networks", f"{network}: {name}", "unknown", expected="not attached", found="attached",
+                    "networks",
+                    f"{network}: {name}",
+                    "unknown",
+                    expected="not attached",
+                    found="attached",
                     cure=f"By hand: docker network disconnect {network} {one['name']}",
-                )  # fmt: skip
+                )
 
     def containers(
         self, project: Mapping[str, Any], facts: Mapping[str, Any], seen: Mapping[str, Any], known: list[str]
@@ -271,8 +234,14 @@ class Stack:
                 self._foreign(one, known, services)
         for name, why in facts["hung"].items():
             self.result.not_asked(
-                "containers", name, why, f"By hand: docker inspect {name} shows whether it still hangs; systemctl restart docker (containers live on) frees the engine",
-            )  # fmt: skip
+                "containers",
+                name,
+                why,
+                (
+                    f"By hand: docker inspect {name} shows whether it still hangs; systemctl restart docker "
+                    "(containers live on) frees the engine"
+                ),
+            )
         hung_services = {service for service in services for name in facts["hung"] if f"-{service}-" in f"-{name}-"}
         for service, wanted in services.items():
             found = here.get(service, [])
@@ -280,13 +249,24 @@ class Stack:
             if not found:
                 if service not in hung_services:
                     self.result.add(
-                        "containers", service, "missing", expected="a container", found="none", cure=self.cure, severity="critical"
-                    )  # fmt: skip
+                        "containers",
+                        service,
+                        "missing",
+                        expected="a container",
+                        found="none",
+                        cure=self.cure,
+                        severity="critical",
+                    )
                 continue
             if len(found) > wanted["copies"] and service not in hung_services:
                 self.result.add(
-                    "containers", service, "copies", expected=wanted["copies"], found=len(found), cure=self.cure,
-                )  # fmt: skip
+                    "containers",
+                    service,
+                    "copies",
+                    expected=wanted["copies"],
+                    found=len(found),
+                    cure=self.cure,
+                )
             for one in found:
                 self._state(one)
                 self._definition(one, wanted)
@@ -294,9 +274,13 @@ class Stack:
                 if before is not None and one["restarts"] > int(before):
                     more = one["restarts"] - int(before)
                     self.result.add(
-                        "containers", service, "restarts", expected="none since the last report", found=f"{more}, {one['restarts']} since it was made",
+                        "containers",
+                        service,
+                        "restarts",
+                        expected="none since the last report",
+                        found=f"{more}, {one['restarts']} since it was made",
                         cure=f"By hand: docker logs --tail 100 {one['name']} says why it ended",
-                    )  # fmt: skip
+                    )
 
     def _foreign(self, one: Mapping[str, Any], known: list[str], services: Mapping[str, Any]) -> None:
         name = str(one["name"])
@@ -305,9 +289,14 @@ class Stack:
             return
         if one["project"] == self.project and one["one_off"]:
             self.result.add(
-                "containers", name, "left behind", expected="removed when it had ended", found=one["state"],
-                cure=f"By hand: docker rm -f {name}", severity="info",
-            )  # fmt: skip
+                "containers",
+                name,
+                "left behind",
+                expected="removed when it had ended",
+                found=one["state"],
+                cure=f"By hand: docker rm -f {name}",
+                severity="info",
+            )
             return
         what = (
             f"of service {one['service']}, which the release does not have"
@@ -317,9 +306,13 @@ class Stack:
         if one["project"] == self.project and one["service"] in services:
             return
         self.result.add(
-            "containers", name, "unknown", expected="no such container", found=f"{one['state']}, {what}",
+            "containers",
+            name,
+            "unknown",
+            expected="no such container",
+            found=f"{one['state']}, {what}",
             cure=f"By hand: docker rm -f {name}, or name it in drift_known_containers",
-        )  # fmt: skip
+        )
 
     def networks(self, project: Mapping[str, Any], facts: list[Mapping[str, Any]]) -> None:
         """Compare Docker's networks with the release's."""
@@ -369,25 +362,23 @@ class Stack:
         for name, wanted in own.items():
             self.result.count("volumes")
             if name not in here:
-                cure = f"By hand: if data was lost, {self.result.playbook('restore')} -e restore_from=latest -e restore_confirm={self.result.host}; else {self.cure}"
+                cure = (
+                    f"By hand: if data was lost, {self.result.playbook('restore')} -e restore_from=latest -e "
+                    f"restore_confirm={self.result.host}; else {self.cure}"
+                )
                 self.result.add(
                     "volumes", name, "missing", expected="a volume", found="none", cure=cure, severity="critical"
                 )
                 continue
             self.result.same(
-                "volumes", name, "driver", expected=wanted.get("driver") or "local", found=here[name]["driver"],
+                "volumes",
+                name,
+                "driver",
+                expected=wanted.get("driver") or "local",
+                found=here[name]["driver"],
                 cure=f"By hand: copy its data away, docker volume rm {name}, then {self.cure}",
-            )  # fmt: skip
+            )
         for name, one in here.items():
             if one["project"] == self.project and name not in own:
                 cure = f"By hand: docker volume inspect {name}; docker volume rm {name} when nobody needs its data"
                 self.result.add("volumes", name, "unknown", expected="no such volume", found="of no service", cure=cure)
-
-
-def published(project: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Address and port of everything that the services of a release publish."""
-    found = []
-    for one in (project.get("services") or {}).values():
-        if not one.get("profiles"):
-            found += [(str(port[0]), int(port[1])) for port in _ports(one)]
-    return sorted(set(found))

@@ -239,7 +239,10 @@ def compare_clock(result: Comparison, expected: Mapping[str, Any], facts: Mappin
                 "offset",
                 expected=f"at most {limit:g} s from the controller's",
                 found=f"{abs(ahead):.0f} s {word} the controller's",
-                cure="By hand: find out which of both is wrong (date -u on each), and have it keep its time: timedatectl set-ntp true",
+                cure=(
+                    "By hand: find out which of both is wrong (date -u on each), and have it keep its time: "
+                    "timedatectl set-ntp true"
+                ),
                 severity="critical",
             )
     if facts["container"] or facts["synchronised"] is None:
@@ -281,7 +284,10 @@ def collect_disks(paths: list[str]) -> list[dict[str, Any]]:
 
 def compare_disks(result: Comparison, expected: Mapping[str, Any], facts: list[Mapping[str, Any]]) -> None:
     """Compare room: `min_free_mb`, `min_free_percent` and `min_free_inodes_percent`; critical below a third of it."""
-    cure = "By hand: docker system df, journalctl --disk-usage and du -x say what uses it; docker image prune -a frees images that nothing uses"
+    cure = (
+        "By hand: docker system df, journalctl --disk-usage and du -x say what uses it; docker image prune -a "
+        "frees images that nothing uses"
+    )
     least, percent = int(expected.get("min_free_mb", 2000)), float(expected.get("min_free_percent", 5))
     inodes = float(expected.get("min_free_inodes_percent", 5))
     for disk in facts:
@@ -350,9 +356,14 @@ def compare_server(result: Comparison, expected: Mapping[str, Any], facts: Mappi
     if facts["memory_available_mb"] < int(expected.get("min_available_mb", 200)):
         by_hand = "By hand: docker stats and systemd-cgtop say who uses it"
         result.add(
-            "server", "memory", "available", expected=f"{expected.get('min_available_mb', 200)} MiB",
-            found=f"{facts['memory_available_mb']} MiB", cure=by_hand, severity="critical",
-        )  # fmt: skip
+            "server",
+            "memory",
+            "available",
+            expected=f"{expected.get('min_available_mb', 200)} MiB",
+            found=f"{facts['memory_available_mb']} MiB",
+            cure=by_hand,
+            severity="critical",
+        )
     if facts["k3s_restart_pending"]:
         result.add(
             "units",

@@ -134,6 +134,53 @@ def _unknown_key(result: Comparison, name: str, key: Mapping[str, str]) -> None:
     )
 
 
+def _compare_account(result: Comparison, account: Mapping[str, Any], known: set[str]) -> None:
+    result.count("users")
+    one = str(account["name"])
+    if account["uid"] == 0 and one != "root":
+        by_hand = f"By hand: find out who made {one}, then userdel {one}"
+        result.add(
+            "users",
+            one,
+            "root's number",
+            expected="root alone has the number 0",
+            found="number 0",
+            cure=by_hand,
+            severity="critical",
+        )
+    elif FIRST_PERSON <= account["uid"] <= LAST_PERSON and one not in known:
+        by_hand = f"By hand: userdel {one} if nobody needs it, or name it in drift_known_users"
+        result.add(
+            "users", one, "unknown", expected="no such account", found="an account that can log in", cure=by_hand
+        )
+    if account["empty_password"]:
+        by_hand = f"By hand: passwd --lock {one}"
+        result.add(
+            "users", one, "password", expected="none fits", found="an empty one", cure=by_hand, severity="critical"
+        )
+
+
+def _compare_sshd(result: Comparison, wanted: Mapping[str, str], facts: Mapping[str, Any]) -> None:
+    # nobody but the ops user is meant to come in; accounts that are known bring their own keys
+    for key in facts["keys"].get("root", []):
+        if wanted.get("permitrootlogin") != "no" or facts["sshd"].get("permitrootlogin") != "no":
+            _unknown_key(result, "root", key)
+    if facts["sshd_problem"]:
+        result.not_asked(
+            "users",
+            "the ssh server's settings",
+            facts["sshd_problem"],
+            "By hand: sshd -t says what is wrong with its configuration",
+        )
+    else:
+        for setting, value in wanted.items():
+            found = facts["sshd"].get(setting, "not set")
+            cure = result.playbook("bootstrap")
+            result.same(
+                "users", f"sshd {setting}", "setting", expected=value, found=found, cure=cure, severity="critical"
+            )
+
+
 def compare_users(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Compare who may log in.
 
@@ -144,48 +191,9 @@ def compare_users(result: Comparison, expected: Mapping[str, Any], facts: Mappin
     _compare_ops(result, expected, facts)
     known = {"root", name, *expected.get("known", [])}
     for account in facts["accounts"]:
-        result.count("users")
-        one = str(account["name"])
-        if account["uid"] == 0 and one != "root":
-            by_hand = f"By hand: find out who made {one}, then userdel {one}"
-            result.add(
-                "users",
-                one,
-                "root's number",
-                expected="root alone has the number 0",
-                found="number 0",
-                cure=by_hand,
-                severity="critical",
-            )
-        elif FIRST_PERSON <= account["uid"] <= LAST_PERSON and one not in known:
-            by_hand = f"By hand: userdel {one} if nobody needs it, or name it in drift_known_users"
-            result.add(
-                "users", one, "unknown", expected="no such account", found="an account that can log in", cure=by_hand
-            )
-        if account["empty_password"]:
-            by_hand = f"By hand: passwd --lock {one}"
-            result.add(
-                "users", one, "password", expected="none fits", found="an empty one", cure=by_hand, severity="critical"
-            )
+        _compare_account(result, account, known)
     if expected.get("sshd"):
-        # nobody but the ops user is meant to come in; accounts that are known bring their own keys
-        for key in facts["keys"].get("root", []):
-            if expected["sshd"].get("permitrootlogin") != "no" or facts["sshd"].get("permitrootlogin") != "no":
-                _unknown_key(result, "root", key)
-        if facts["sshd_problem"]:
-            result.not_asked(
-                "users",
-                "the ssh server's settings",
-                facts["sshd_problem"],
-                "By hand: sshd -t says what is wrong with its configuration",
-            )
-        else:
-            for setting, value in expected["sshd"].items():
-                found = facts["sshd"].get(setting, "not set")
-                cure = result.playbook("bootstrap")
-                result.same(
-                    "users", f"sshd {setting}", "setting", expected=value, found=found, cure=cure, severity="critical"
-                )
+        _compare_sshd(result, expected["sshd"], facts)
     for group in ("sudo", "docker"):
         result.count("users")
         for member in facts["groups"].get(group, []):

@@ -16,7 +16,8 @@ from ansible.module_utils.drift import network
 from ansible.module_utils.drift.collect import Comparer, complete
 from ansible.module_utils.drift.reading import keyed
 from ansible.module_utils.drift.release import digest_of
-from ansible.module_utils.drift.stack import size, undollar
+from ansible.module_utils.drift.users import fingerprint
+from ansible.module_utils.drift.wanted import size, undollar
 from ansible.module_utils.kubernetes_access_plan import projection, title
 
 KEY = b"k" * 32
@@ -57,7 +58,7 @@ def inspected(name: str, service: dict[str, Any], project: dict[str, Any]) -> di
         bindings.setdefault(f"{one['target']}/{one['protocol']}", []).append(
             {"HostIp": one.get("host_ip", ""), "HostPort": one["published"]}
         )
-    grace = {"1m0s": 60}.get(service.get("stop_grace_period", ""), int(service.get("stop_grace_period", "0s")[:-1] or 0) if "m" not in service.get("stop_grace_period", "0s") else 0)
+    grace = {"1m0s": 60, "40s": 40, "20s": 20, "10s": 10}.get(service.get("stop_grace_period", ""))
     return {
         "Id": keyed(name.encode(), b"id"),
         "Name": f"/integr8scode-{name}-1",
@@ -83,7 +84,7 @@ def inspected(name: str, service: dict[str, Any], project: dict[str, Any]) -> di
                 "com.docker.compose.service": name,
                 "com.docker.compose.oneoff": "False",
             },
-            "StopTimeout": grace or None,
+            "StopTimeout": grace,
             **({"Healthcheck": {"Test": service["healthcheck"]["test"]}} if service.get("healthcheck") else {}),
         },
         "HostConfig": {
@@ -119,7 +120,9 @@ def container(name: str, change: Any = None) -> dict[str, Any]:
     one = inspected(name, project["services"][name], project)
     if change is not None:
         change(one)
-    image = {"Config": {"Cmd": ["image-default"], "Entrypoint": None, "User": "", "Env": IMAGE_ENVIRONMENT, "Volumes": {}}}
+    image = {
+        "Config": {"Cmd": ["image-default"], "Entrypoint": None, "User": "", "Env": IMAGE_ENVIRONMENT, "Volumes": {}}
+    }
     return containers_module.describe_container(one, image, KEY)
 
 
@@ -164,22 +167,55 @@ def expected() -> dict[str, Any]:
             "disk": {"paths": ["/"], "min_free_mb": 2000, "min_free_percent": 5, "min_free_inodes_percent": 5},
             "owned": {
                 "files": [
-                    {"path": "/etc/systemd/system/k3s.service", "content": UNIT, "mode": "0644", "owner": 0, "group": 0, "role": "k3s"},
-                    {"path": "/etc/rancher/k3s/token", "digest": keyed(b"token\n", KEY), "secret": True, "mode": "0600", "owner": 0, "group": 0, "role": "k3s"},
+                    {
+                        "path": "/etc/systemd/system/k3s.service",
+                        "content": UNIT,
+                        "mode": "0644",
+                        "owner": 0,
+                        "group": 0,
+                        "role": "k3s",
+                    },
+                    {
+                        "path": "/etc/rancher/k3s/token",
+                        "digest": keyed(b"token\n", KEY),
+                        "secret": True,
+                        "mode": "0600",
+                        "owner": 0,
+                        "group": 0,
+                        "role": "k3s",
+                    },
                     {"path": "/etc/integr8scode/backup-copy.key", "absent": True, "role": "backup"},
                 ],
                 "folders": [{"path": "/etc/rancher/k3s", "known": ["k3s.yaml"], "owner": 0, "group": 0, "role": "k3s"}],
                 "units": [
                     {"name": "docker.service", "enabled": True, "active": True, "role": "docker"},
-                    {"name": "k3s.service", "enabled": True, "active": True, "role": "k3s", "file": "/etc/systemd/system/k3s.service", "recovered_by": "recover-k3s"},
+                    {
+                        "name": "k3s.service",
+                        "enabled": True,
+                        "active": True,
+                        "role": "k3s",
+                        "file": "/etc/systemd/system/k3s.service",
+                        "recovered_by": "recover-k3s",
+                    },
                     {"name": "integr8scode-backup.timer", "enabled": True, "active": True, "role": "backup"},
-                    {"name": "integr8scode-backup.service", "active": False, "role": "backup", "recovered_by": "backup"},
+                    {
+                        "name": "integr8scode-backup.service",
+                        "active": False,
+                        "role": "backup",
+                        "recovered_by": "backup",
+                    },
                 ],
                 "packages": [{"name": "python3-cryptography", "role": "maintenance"}],
             },
-            "kernel": {"modules": ["br_netfilter"], "sysctls": {"net.ipv4.ip_forward": 1, "fs.inotify.max_user_watches": 524288}},
+            "kernel": {
+                "modules": ["br_netfilter"],
+                "sysctls": {"net.ipv4.ip_forward": 1, "fs.inotify.max_user_watches": 524288},
+            },
             "users": {
-                "compared": True, "name": "ops", "keys": [OPS_KEY], "known": [],
+                "compared": True,
+                "name": "ops",
+                "keys": [OPS_KEY],
+                "known": [],
                 "sshd": {"permitrootlogin": "no", "passwordauthentication": "no"},
             },
             "firewall": {"known": []},
@@ -187,21 +223,35 @@ def expected() -> dict[str, Any]:
             "addresses": {"node_ip": ""},
             "docker": {
                 "daemon": {
-                    "log_max_size": "10m", "log_max_file": 3, "address_pools": [{"base": "172.24.0.0/14", "size": 24}],
-                    "bridge_address": "", "live_restore": True, "registry_mirrors": [], "default_ulimits": {}, "options": {},
+                    "log_max_size": "10m",
+                    "log_max_file": 3,
+                    "address_pools": [{"base": "172.24.0.0/14", "size": 24}],
+                    "bridge_address": "",
+                    "live_restore": True,
+                    "registry_mirrors": [],
+                    "default_ulimits": {},
+                    "options": {},
                 },
-                "registry_ca_certificates": {}, "engine_min_version": "25.0", "compose_min_version": "2.26.0",
+                "registry_ca_certificates": {},
+                "engine_min_version": "25.0",
+                "compose_min_version": "2.26.0",
             },
             "containers": {"known": []},
             "release": {
-                "compose": "name: integr8scode\n", "edge_config": EDGE, "environment": {"HTTPS_PORT": "443"},
+                "compose": "name: integr8scode\n",
+                "edge_config": EDGE,
+                "environment": {"HTTPS_PORT": "443"},
                 "files": [{"name": "config.toml", "variable": "CONFIG_TOML", "content": CONFIG}],
             },
             "secrets": {
-                "directory": f"{BASE}/secrets", "seeded_by": "",
+                "directory": f"{BASE}/secrets",
+                "seeded_by": "",
                 "files": [
                     {
-                        "name": name, "owner": int(owner), "mode": "0400", "digest": keyed(content.encode(), KEY),
+                        "name": name,
+                        "owner": int(owner),
+                        "mode": "0400",
+                        "digest": keyed(content.encode(), KEY),
                         "services": [{"service": "backend", "target": f"/run/{name}"}],
                     }
                     for name, (owner, content) in SECRETS.items()
@@ -210,46 +260,82 @@ def expected() -> dict[str, Any]:
             "certificates": {
                 "authority": f"{BASE}/tls/ca/ca.crt",
                 "certificates": [
-                    {"name": "public", "directory": f"{BASE}/tls/public", "names": ["app1.example.org"], "owner": 99, "with_ca": True, "provided": False}
+                    {
+                        "name": "public",
+                        "directory": f"{BASE}/tls/public",
+                        "names": ["app1.example.org"],
+                        "owner": 99,
+                        "with_ca": True,
+                        "provided": False,
+                    }
                 ],
             },
             "kubeconfigs": {
-                "workers": list(WORKERS), "directory": f"{BASE}/kubeconfig", "server": "https://host.docker.internal:6443",
-                "namespace": "integr8scode", "owner": 0, "lifetime": 30 * 86400, "admin_kubeconfig": "/etc/rancher/k3s/k3s.yaml",
+                "workers": list(WORKERS),
+                "directory": f"{BASE}/kubeconfig",
+                "server": "https://host.docker.internal:6443",
+                "namespace": "integr8scode",
+                "owner": 0,
+                "lifetime": 30 * 86400,
+                "admin_kubeconfig": "/etc/rancher/k3s/k3s.yaml",
             },
             "cluster": {
-                "version": "v1.34.4+k3s1", "node_name": "", "node_ip": "", "definitions": definitions(), "namespace": "integr8scode",
-                "admin_kubeconfig": "/etc/rancher/k3s/k3s.yaml", "known_namespaces": [],
+                "version": "v1.34.4+k3s1",
+                "node_name": "",
+                "node_ip": "",
+                "definitions": definitions(),
+                "namespace": "integr8scode",
+                "admin_kubeconfig": "/etc/rancher/k3s/k3s.yaml",
+                "known_namespaces": [],
             },
             "k3s_certificates": {"restart_days": 30, "authority_days": 180},
             "backup": {"directory": "/var/backups/integr8scode", "encrypted": False, "max_age_hours": 50},
             "registry": {"host": "ghcr.io", "images": "ghcr.io/hardmax71/integr8scode", "username": "ops"},
         },
         'ID=debian\nVERSION_ID="13"\n',
-    )  # fmt: skip
+    )
 
 
 def file(mode: str, owner: int = 0, kind: str = "file", **more: Any) -> dict[str, Any]:
-    return {"kind": kind, "mode": mode, "owner": owner, "group": 0, "size": 10, "changed": NOW - DAY, "target": "", **more}
+    return {
+        "kind": kind,
+        "mode": mode,
+        "owner": owner,
+        "group": 0,
+        "size": 10,
+        "changed": NOW - DAY,
+        "target": "",
+        **more,
+    }
 
 
 def unit(state: str = "active", sub: str = "running", enabled: str = "enabled", **more: str) -> dict[str, str]:
     return {
-        "LoadState": "loaded", "ActiveState": state, "SubState": sub, "UnitFileState": enabled, "FragmentPath": "",
-        "DropInPaths": "", "NeedDaemonReload": "no", "Result": "success", **more,
-    }  # fmt: skip
+        "LoadState": "loaded",
+        "ActiveState": state,
+        "SubState": sub,
+        "UnitFileState": enabled,
+        "FragmentPath": "",
+        "DropInPaths": "",
+        "NeedDaemonReload": "no",
+        "Result": "success",
+        **more,
+    }
 
 
 def answers() -> dict[str, Any]:
     """Every question answered as on a server where all is well."""
     project = compose()
     wanted = expected()
-    bundle = {name: one for name, one in project["services"].items()}
+    bundle = project["services"]
     images = {name: one["image"] for name, one in bundle.items()}
     config_path = f"{BASE}/files/{digest_of('config.toml', CONFIG)}/config.toml"
     environment = {
         "COMPOSE_PROJECT_NAME": "integr8scode",
-        "COMPOSE_FILE": f"{BASE}/releases/{RELEASE}/docker-compose.yaml:{BASE}/releases/{RELEASE}/digests.yaml:{BASE}/secrets/current.yaml",
+        "COMPOSE_FILE": ":".join(
+            [f"{BASE}/releases/{RELEASE}/{name}" for name in ("docker-compose.yaml", "digests.yaml")]
+            + [f"{BASE}/secrets/current.yaml"]
+        ),
         "HTTPS_PORT": "443",
         "CONFIG_TOML": config_path,
         "IMAGE_TAG": TAG,
@@ -259,9 +345,19 @@ def answers() -> dict[str, Any]:
         for reference in images.values()
         if reference.startswith("ghcr.io/hardmax71/integr8scode/")
     }
-    published = [(port[0], port[1]) for one in project["services"].values() for port in [(p.get("host_ip", ""), int(p["published"])) for p in one.get("ports", [])]]
+    published = [
+        (port[0], port[1])
+        for one in project["services"].values()
+        for port in [(p.get("host_ip", ""), int(p["published"])) for p in one.get("ports", [])]
+    ]
     listeners = [
-        {"address": address or "0.0.0.0", "port": port, "inode": "1", "program": "docker-proxy", "unit": "docker.service"}
+        {
+            "address": address or "0.0.0.0",
+            "port": port,
+            "inode": "1",
+            "program": "docker-proxy",
+            "unit": "docker.service",
+        }
         for address, port in published
     ] + [
         {"address": "0.0.0.0", "port": 22, "inode": "2", "program": "sshd", "unit": "ssh.service"},
@@ -270,11 +366,17 @@ def answers() -> dict[str, Any]:
     ]
     values: dict[str, Any] = {
         "server": {
-            "memory_total_mb": 8000, "memory_available_mb": 3000, "reboot_required": False, "k3s_restart_pending": False,
-            "docker_pending": "", "hostname": "app1",
+            "memory_total_mb": 8000,
+            "memory_available_mb": 3000,
+            "reboot_required": False,
+            "k3s_restart_pending": False,
+            "docker_pending": "",
+            "hostname": "app1",
         },
         "clock": {"time": NOW, "synchronised": True, "container": False},
-        "disk": [{"path": "/", "free_bytes": 50 << 30, "free_percent": 50.0, "free_inodes_percent": 80.0, "read_only": False}],
+        "disk": [
+            {"path": "/", "free_bytes": 50 << 30, "free_percent": 50.0, "free_inodes_percent": 80.0, "read_only": False}
+        ],
         "addresses": {"addresses": ["172.17.0.1", "192.0.2.10"], "default_route": True, "node_ip": ""},
         "files": {
             "entries": {
@@ -304,50 +406,110 @@ def answers() -> dict[str, Any]:
             "integr8scode-backup.service": unit("inactive", "dead", "static"),
         },
         "kernel": {
-            "container": False, "release": "6.12", "modules": {"br_netfilter": True},
+            "container": False,
+            "release": "6.12",
+            "modules": {"br_netfilter": True},
             "settings": {"net.ipv4.ip_forward": "1", "fs.inotify.max_user_watches": "524288"},
         },
         "users": {
             "accounts": [
-                {"name": "root", "uid": 0, "home": "/root", "shell": "/bin/bash", "password": False, "empty_password": False},
-                {"name": "ops", "uid": 1000, "home": "/home/ops", "shell": "/bin/bash", "password": False, "empty_password": False},
+                {
+                    "name": "root",
+                    "uid": 0,
+                    "home": "/root",
+                    "shell": "/bin/bash",
+                    "password": False,
+                    "empty_password": False,
+                },
+                {
+                    "name": "ops",
+                    "uid": 1000,
+                    "home": "/home/ops",
+                    "shell": "/bin/bash",
+                    "password": False,
+                    "empty_password": False,
+                },
             ],
-            "keys": {"ops": [{"fingerprint": _mark(OPS_KEY), "comment": "ops@control", "path": "/home/ops/.ssh/authorized_keys"}]},
+            "keys": {
+                "ops": [
+                    {
+                        "fingerprint": fingerprint(OPS_KEY),
+                        "comment": "ops@control",
+                        "path": "/home/ops/.ssh/authorized_keys",
+                    }
+                ]
+            },
             "groups": {"sudo": [], "docker": []},
             "sshd": {"permitrootlogin": "no", "passwordauthentication": "no"},
             "sshd_problem": "",
         },
         "firewall": {
             "rules": {
-                "IPv4": {"unknown": network.unknown_rules((RECORDED / "iptables-save.txt").read_text(encoding="utf-8")), "docker_user": True}
+                "IPv4": {
+                    "unknown": network.unknown_rules((RECORDED / "iptables-save.txt").read_text(encoding="utf-8")),
+                    "docker_user": True,
+                }
             },
             "tables": ["ip filter", "ip nat", "ip6 filter"],
         },
         "ports": listeners,
         "settings": {
             "config": {
-                "log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}, "live-restore": True,
-                "registry-mirrors": [], "default-address-pools": [{"base": "172.24.0.0/14", "size": 24}], "bip": "172.17.0.1/16",
+                "log-driver": "json-file",
+                "log-opts": {"max-size": "10m", "max-file": "3"},
+                "live-restore": True,
+                "registry-mirrors": [],
+                "default-address-pools": [{"base": "172.24.0.0/14", "size": 24}],
+                "bip": "172.17.0.1/16",
             }
         },
-        "engine": {"version": "26.1.5+dfsg1", "root": "/var/lib/docker", "live_restore": True, "log_driver": "json-file", "mirrors": []},
+        "engine": {
+            "version": "26.1.5+dfsg1",
+            "root": "/var/lib/docker",
+            "live_restore": True,
+            "log_driver": "json-file",
+            "mirrors": [],
+        },
         "containers": {"containers": [container(name) for name in project["services"]], "hung": {}},
         "networks": [
             {
-                "name": one["name"], "project": "integr8scode", "driver": "bridge", "internal": bool(one.get("internal")),
+                "name": one["name"],
+                "project": "integr8scode",
+                "driver": "bridge",
+                "internal": bool(one.get("internal")),
                 "subnets": [c["subnet"] for c in one["ipam"]["config"]],
                 "ranges": [c["ip_range"] for c in one["ipam"]["config"] if "ip_range" in c],
                 "options": dict(one["driver_opts"]),
             }
             for one in project["networks"].values()
-        ] + [{"name": "bridge", "project": "", "driver": "bridge", "internal": False, "subnets": [], "ranges": [], "options": {}}],
+        ]
+        + [
+            {
+                "name": "bridge",
+                "project": "",
+                "driver": "bridge",
+                "internal": False,
+                "subnets": [],
+                "ranges": [],
+                "options": {},
+            }
+        ],
         "volumes": [
-            {"name": one["name"], "project": "integr8scode", "driver": "local", "options": {}} for one in project["volumes"].values()
+            {"name": one["name"], "project": "integr8scode", "driver": "local", "options": {}}
+            for one in project["volumes"].values()
         ],
         "wanted": project,
         "release": {
             "link": file("0777", kind="link", target=f"releases/{RELEASE}"),
-            "record": {"id": RELEASE, "tag": TAG, "images": images, "digests": recorded, "files": {"config.toml": config_path}, "created_at": "2026-02-20T10:00:00+00:00", "by": "ops@control"},
+            "record": {
+                "id": RELEASE,
+                "tag": TAG,
+                "images": images,
+                "digests": recorded,
+                "files": {"config.toml": config_path},
+                "created_at": "2026-02-20T10:00:00+00:00",
+                "by": "ops@control",
+            },
             "texts": {
                 "docker-compose.yaml": "name: integr8scode\n",
                 "digests.yaml": json.dumps({"services": {name: {"image": image} for name, image in images.items()}}),
@@ -355,13 +517,20 @@ def answers() -> dict[str, Any]:
                 "haproxy.cfg": EDGE,
             },
             "files": {"config.toml": {"path": config_path, "text": CONFIG, "untouched": True}},
-            "id": RELEASE, "path": f"{BASE}/releases/{RELEASE}", "others": {RELEASE: True}, "folders": [], "edge": EDGE,
-            "last": {"action": "deploy", "result": "ok"}, "lock": None,
+            "id": RELEASE,
+            "path": f"{BASE}/releases/{RELEASE}",
+            "others": {RELEASE: True},
+            "folders": [],
+            "edge": EDGE,
+            "last": {"action": "deploy", "result": "ok"},
+            "lock": None,
         },
         "secrets": {
             "files": {
                 f"{BASE}/secrets/{'0' * 15}{number}/{name}": {
-                    "readers": [f"backend:/run/{name}"], "digest": keyed(content.encode(), KEY), "access": file("0400", int(owner)),
+                    "readers": [f"backend:/run/{name}"],
+                    "digest": keyed(content.encode(), KEY),
+                    "access": file("0400", int(owner)),
                 }
                 for number, (name, (owner, content)) in enumerate(SECRETS.items())
             },
@@ -377,21 +546,37 @@ def answers() -> dict[str, Any]:
                         **{f"{BASE}/tls/public/{name}": file("0444", 99) for name in ("server.crt", "ca.crt")},
                         f"{BASE}/tls/public/server.key": file("0400", 99),
                     },
-                    "problem": "", "begins": NOW - 10 * DAY, "ends": NOW + 355 * DAY, "names": ["app1.example.org"], "fits": True,
-                    "own_authority": True, "fingerprint": "aa",
+                    "problem": "",
+                    "begins": NOW - 10 * DAY,
+                    "ends": NOW + 355 * DAY,
+                    "names": ["app1.example.org"],
+                    "fits": True,
+                    "own_authority": True,
+                    "fingerprint": "aa",
                 }
             },
         },
         "k3s_certificates": [
-            {"path": "/var/lib/rancher/k3s/server/tls/serving-kube-apiserver.crt", "authority": False, "ends": NOW + 300 * DAY},
+            {
+                "path": "/var/lib/rancher/k3s/server/tls/serving-kube-apiserver.crt",
+                "authority": False,
+                "ends": NOW + 300 * DAY,
+            },
             {"path": "/var/lib/rancher/k3s/server/tls/server-ca.crt", "authority": True, "ends": NOW + 3000 * DAY},
         ],
         "kubeconfigs": {
             "ca": "one",
             "workers": {
                 worker: {
-                    "path": f"{BASE}/kubeconfig/{worker}.yaml", "access": file("0400"), "problem": "", "server": "https://host.docker.internal:6443",
-                    "account": f"integr8scode/{worker}", "begins": NOW - 5 * DAY, "ends": NOW + 25 * DAY, "uid": f"uid-{worker}", "ca": "one",
+                    "path": f"{BASE}/kubeconfig/{worker}.yaml",
+                    "access": file("0400"),
+                    "problem": "",
+                    "server": "https://host.docker.internal:6443",
+                    "account": f"integr8scode/{worker}",
+                    "begins": NOW - 5 * DAY,
+                    "ends": NOW + 25 * DAY,
+                    "uid": f"uid-{worker}",
+                    "ca": "one",
                 }
                 for worker in WORKERS
             },
@@ -400,35 +585,50 @@ def answers() -> dict[str, Any]:
             "version": "v1.34.4+k3s1",
             "nodes": [
                 {
-                    "name": "app1", "version": "v1.34.4+k3s1", "ready": "True", "pressure": [], "internal_ips": ["192.0.2.10"],
-                    "unschedulable": False, "taints": [],
+                    "name": "app1",
+                    "version": "v1.34.4+k3s1",
+                    "ready": "True",
+                    "pressure": [],
+                    "internal_ips": ["192.0.2.10"],
+                    "unschedulable": False,
+                    "taints": [],
                 }
             ],
             "namespaces": ["default", "kube-system", "kube-public", "kube-node-lease", "integr8scode"],
             "objects": {title(one): projection(one, one) for one in definitions()},
             "uids": {worker: f"uid-{worker}" for worker in WORKERS},
             "inside": {
-                "ServiceAccount": ["default", *WORKERS], "Role": ["k8s-worker"], "RoleBinding": [], "NetworkPolicy": ["executor-deny-all"],
+                "ServiceAccount": ["default", *WORKERS],
+                "Role": ["k8s-worker"],
+                "RoleBinding": [],
+                "NetworkPolicy": ["executor-deny-all"],
             },
             "foreign": [],
             "admins": ["cluster-admin", "helm-kube-system-traefik"],
         },
         "backups": {
-            "newest": {"k3s": {"created": NOW - 3600, "encrypted": False}, "application": {"created": NOW - 3600, "encrypted": False}},
-            "states": {"backup": {"result": "ok", "at": "", "last_success": ""}, "renew-kubeconfig": {"result": "ok", "at": "", "last_success": ""}},
+            "newest": {
+                "k3s": {"created": NOW - 3600, "encrypted": False},
+                "application": {"created": NOW - 3600, "encrypted": False},
+            },
+            "states": {
+                "backup": {"result": "ok", "at": "", "last_success": ""},
+                "renew-kubeconfig": {"result": "ok", "at": "", "last_success": ""},
+            },
             "timer_since": NOW - 100 * DAY,
         },
-        "registry": {"refused": False, "digests": dict(recorded), "tags": [TAG, "latest", "sha-0123456"], "recorded": recorded},
-    }  # fmt: skip
+        "registry": {
+            "refused": False,
+            "digests": dict(recorded),
+            "tags": [TAG, "latest", "sha-0123456"],
+            "recorded": recorded,
+        },
+    }
     return {name: {"value": copy.deepcopy(value), "why": "", "seconds": 0.1} for name, value in values.items()}
 
 
-def _mark(line: str) -> str:
-    from ansible.module_utils.drift.users import fingerprint  # noqa: PLC0415
-
-    return fingerprint(line)
-
-
-def compare(found: dict[str, Any], wanted: dict[str, Any] | None = None, seen: dict[str, Any] | None = None) -> dict[str, Any]:
+def compare(
+    found: dict[str, Any], wanted: dict[str, Any] | None = None, seen: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """What the comparison says."""
     return Comparer(wanted or expected(), found, seen or {}, KEY).everything().as_dict()

@@ -104,30 +104,57 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "node-ip names an address that is gone": (put("addresses|node_ip", "192.0.2.99"), "address:k3s node-ip#gone"),
     "docker0 has another address": (put("addresses|addresses", ["192.0.2.10"]), "address:docker0#gone"),
     "a unit was edited": (put(f"files|entries|{K3S_UNIT}|digest", "x"), f"files:{K3S_UNIT}#content"),
-    "a file has another mode": (put("files|entries|/etc/rancher/k3s/token|mode", "0644"), "files:/etc/rancher/k3s/token#mode"),
+    "a file has another mode": (
+        put("files|entries|/etc/rancher/k3s/token|mode", "0644"),
+        "files:/etc/rancher/k3s/token#mode",
+    ),
     "a file has another owner": (put(f"files|entries|{K3S_UNIT}|owner", 1000), f"files:{K3S_UNIT}#owner"),
-    "a secret file was edited": (put("files|entries|/etc/rancher/k3s/token|digest", "x"), "files:/etc/rancher/k3s/token#content"),
+    "a secret file was edited": (
+        put("files|entries|/etc/rancher/k3s/token|digest", "x"),
+        "files:/etc/rancher/k3s/token#content",
+    ),
     "a file was removed": (put(f"files|entries|{K3S_UNIT}", {"kind": "missing"}), f"files:{K3S_UNIT}#missing"),
     "a file became a link": (put(f"files|entries|{K3S_UNIT}|kind", "link"), f"files:{K3S_UNIT}#kind"),
     "a file came back": (
         put("files|entries|/etc/integr8scode/backup-copy.key", server.file("0600")),
         "files:/etc/integr8scode/backup-copy.key#unknown",
     ),
-    "an unknown file": (add("files|listings|/etc/rancher/k3s", "evil.yaml"), "files:/etc/rancher/k3s/evil.yaml#unknown"),
-    "a folder is open": (put("secrets|files|" + SECRET + "|access|mode", "0444"), f"files:{server.BASE}/secrets/…/secrets.toml#mode"),
-    "a secret is another": (put(f"secrets|files|{SECRET}|digest", "x"), f"files:{server.BASE}/secrets/…/secrets.toml#content"),
-    "a secret is mounted elsewhere": (put(f"secrets|files|{SECRET}|readers", ["backend:/x"]), f"files:{server.BASE}/secrets/…/secrets.toml#readers"),
+    "an unknown file": (
+        add("files|listings|/etc/rancher/k3s", "evil.yaml"),
+        "files:/etc/rancher/k3s/evil.yaml#unknown",
+    ),
+    "a folder is open": (
+        put("secrets|files|" + SECRET + "|access|mode", "0444"),
+        f"files:{server.BASE}/secrets/…/secrets.toml#mode",
+    ),
+    "a secret is another": (
+        put(f"secrets|files|{SECRET}|digest", "x"),
+        f"files:{server.BASE}/secrets/…/secrets.toml#content",
+    ),
+    "a secret is mounted elsewhere": (
+        put(f"secrets|files|{SECRET}|readers", ["backend:/x"]),
+        f"files:{server.BASE}/secrets/…/secrets.toml#readers",
+    ),
     "an old secret lies there": (add("secrets|folders", "f" * 16), f"files:{server.BASE}/secrets/{'f' * 16}#unknown"),
     "a package was removed": (drop("packages", "python3-cryptography"), "packages:python3-cryptography#missing"),
     "an old engine": (put("packages|docker-compose|version", "1.29.2-3"), "packages:docker-compose#version"),
     "a foreign package": (put("packages|docker-ce", {"version": "5", "want": "install"}), "packages:docker-ce#unknown"),
     "another engine runs than is installed": (put("engine|version", "25.0.1"), "docker:engine#restart"),
-    "live-restore was switched off": (put("settings|config|live-restore", False), "docker:/etc/docker/daemon.json#live-restore"),
+    "live-restore was switched off": (
+        put("settings|config|live-restore", False),
+        "docker:/etc/docker/daemon.json#live-restore",
+    ),
     "the engine has not read its file": (put("engine|live_restore", False), "docker:engine#live-restore in force"),
     "a unit is disabled": (put("units|docker.service|UnitFileState", "disabled"), "units:docker.service#enabled"),
-    "a timer was stopped": (put("units|integr8scode-backup.timer|ActiveState", "inactive"), "units:integr8scode-backup.timer#active"),
+    "a timer was stopped": (
+        put("units|integr8scode-backup.timer|ActiveState", "inactive"),
+        "units:integr8scode-backup.timer#active",
+    ),
     "a job failed": (
-        lambda found: found["units"]["value"]["integr8scode-backup.service"].update(ActiveState="failed", Result="exit-code"), "units:integr8scode-backup.service#result",
+        lambda found: found["units"]["value"]["integr8scode-backup.service"].update(
+            ActiveState="failed", Result="exit-code"
+        ),
+        "units:integr8scode-backup.service#result",
     ),
     "a unit is masked": (put("units|k3s.service|LoadState", "masked"), "units:k3s.service#missing"),
     "a drop-in": (
@@ -138,15 +165,30 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a kernel setting": (put("kernel|settings|net.ipv4.ip_forward", "0"), "kernel:net.ipv4.ip_forward#setting"),
     "a kernel module": (put("kernel|modules|br_netfilter", False), "kernel:br_netfilter#module"),
     "an account more": (
-        add("users|accounts", {"name": "eve", "uid": 1001, "home": "/home/eve", "shell": "/bin/sh", "password": True, "empty_password": False}),
+        add(
+            "users|accounts",
+            {
+                "name": "eve",
+                "uid": 1001,
+                "home": "/home/eve",
+                "shell": "/bin/sh",
+                "password": True,
+                "empty_password": False,
+            },
+        ),
         "users:eve#unknown",
     ),
     "a second root": (
-        add("users|accounts", {"name": "toor", "uid": 0, "home": "/", "shell": "/bin/sh", "password": True, "empty_password": False}),
+        add(
+            "users|accounts",
+            {"name": "toor", "uid": 0, "home": "/", "shell": "/bin/sh", "password": True, "empty_password": False},
+        ),
         "users:toor#root's number",
     ),
     "a key more": (
-        add("users|keys|ops", {"fingerprint": "SHA256:abc", "comment": "eve", "path": "/home/ops/.ssh/authorized_keys"}),
+        add(
+            "users|keys|ops", {"fingerprint": "SHA256:abc", "comment": "eve", "path": "/home/ops/.ssh/authorized_keys"}
+        ),
         "users:ops: key SHA256:abc#unknown",
     ),
     "somebody in group sudo": (add("users|groups|sudo", "eve"), "users:group sudo: eve#unknown"),
@@ -156,13 +198,19 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "firewall:IPv4 filter: -A INPUT -p tcp --dport 6443 -j DROP#unknown",
     ),
     "an nftables table": (add("firewall|tables", "inet evil"), "firewall:nftables inet evil#unknown"),
-    "Docker's rules were flushed": (put("firewall|rules|IPv4|docker_user", False), "firewall:IPv4 Docker's chains#missing"),
+    "Docker's rules were flushed": (
+        put("firewall|rules|IPv4|docker_user", False),
+        "firewall:IPv4 Docker's chains#missing",
+    ),
     "somebody listens": (
         add("ports", {"address": "0.0.0.0", "port": 8000, "inode": "9", "program": "nc", "unit": "user@0.service"}),
         "ports:port 8000#unknown",
     ),
     "current points nowhere": (put("release|link", None), "release:current#missing"),
-    "the compose file was edited": (put("release|texts|docker-compose.yaml", "name: x\n"), "release:docker-compose.yaml#content"),
+    "the compose file was edited": (
+        put("release|texts|docker-compose.yaml", "name: x\n"),
+        "release:docker-compose.yaml#content",
+    ),
     "the release's variables were edited": (
         lambda found: found["release"]["value"]["texts"].update(
             {".env": found["release"]["value"]["texts"][".env"].replace("HTTPS_PORT=443", "HTTPS_PORT=444")}
@@ -170,65 +218,163 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "release:.env#HTTPS_PORT",
     ),
     "a configuration file was removed": (put("release|files|config.toml|text", None), "release:config.toml#missing"),
-    "the edge's configuration was edited": (put("release|edge", "global\n    maxconn 9\n"), "release:edge/haproxy.cfg#content"),
-    "half a release": (put("release|others|2026.2.19-aaaaaaaaaaaa", False), "release:releases/2026.2.19-aaaaaaaaaaaa#left behind"),
+    "the edge's configuration was edited": (
+        put("release|edge", "global\n    maxconn 9\n"),
+        "release:edge/haproxy.cfg#content",
+    ),
+    "half a release": (
+        put("release|others|2026.2.19-aaaaaaaaaaaa", False),
+        "release:releases/2026.2.19-aaaaaaaaaaaa#left behind",
+    ),
     "a container was removed": (without("coordinator"), "containers:coordinator#missing"),
     "a second coordinator": (another("coordinator", id="2", name="x"), "containers:coordinator#copies"),
-    "a container of somebody": (another("redis", id="3", name="rogue", project="", service=""), "containers:rogue#unknown"),
-    "a service of another release": (another("redis", id="3", name="integr8scode-loki-1", service="loki"), "containers:integr8scode-loki-1#unknown"),
-    "what a one-shot left": (another("backend", id="3", name="integr8scode-backend-run-1", one_off=True), "containers:integr8scode-backend-run-1#left behind"),
-    "a container is stopped": (engine("redis", lambda one: one["State"].update(Status="exited", ExitCode=137)), "containers:redis#state"),
-    "a container is paused": (engine("redis", lambda one: one["State"].update(Status="paused", Paused=True)), "containers:redis#state"),
-    "a container is unhealthy": (engine("kafka", lambda one: one["State"]["Health"].update(Status="unhealthy")), "containers:kafka#health"),
+    "a container of somebody": (
+        another("redis", id="3", name="rogue", project="", service=""),
+        "containers:rogue#unknown",
+    ),
+    "a service of another release": (
+        another("redis", id="3", name="integr8scode-loki-1", service="loki"),
+        "containers:integr8scode-loki-1#unknown",
+    ),
+    "what a one-shot left": (
+        another("backend", id="3", name="integr8scode-backend-run-1", one_off=True),
+        "containers:integr8scode-backend-run-1#left behind",
+    ),
+    "a container is stopped": (
+        engine("redis", lambda one: one["State"].update(Status="exited", ExitCode=137)),
+        "containers:redis#state",
+    ),
+    "a container is paused": (
+        engine("redis", lambda one: one["State"].update(Status="paused", Paused=True)),
+        "containers:redis#state",
+    ),
+    "a container is unhealthy": (
+        engine("kafka", lambda one: one["State"]["Health"].update(Status="unhealthy")),
+        "containers:kafka#health",
+    ),
     "another image": (engine("backend", lambda one: one["Config"].update(Image=IMAGE)), "containers:backend#image"),
-    "another command": (engine("mongo", lambda one: one["Config"].update(Cmd=["mongod", "--noauth"])), "containers:mongo#command"),
-    "a variable": (engine("backend", lambda one: environment(one, "WEB_CONCURRENCY=2", "WEB_CONCURRENCY=9")), "containers:backend#environment"),
-    "a variable more": (engine("backend", lambda one: one["Config"]["Env"].append("RATE_LIMIT_ENABLED=false")), "containers:backend#environment"),
+    "another command": (
+        engine("mongo", lambda one: one["Config"].update(Cmd=["mongod", "--noauth"])),
+        "containers:mongo#command",
+    ),
+    "a variable": (
+        engine("backend", lambda one: environment(one, "WEB_CONCURRENCY=2", "WEB_CONCURRENCY=9")),
+        "containers:backend#environment",
+    ),
+    "a variable more": (
+        engine("backend", lambda one: one["Config"]["Env"].append("RATE_LIMIT_ENABLED=false")),
+        "containers:backend#environment",
+    ),
     "a mount": (engine("edge", lambda one: one["Mounts"][0].update(RW=True)), "containers:edge#mounts"),
-    "docker update --memory": (engine("mongo", lambda one: one["HostConfig"].update(Memory=1 << 29)), "containers:mongo#memory limit"),
-    "docker update --cpus": (engine("mongo", lambda one: one["HostConfig"].update(NanoCpus=500000000)), "containers:mongo#processor limit"),
-    "docker update --restart": (engine("kafka", lambda one: one["HostConfig"].update(RestartPolicy={"Name": "no"})), "containers:kafka#restart policy"),
+    "docker update --memory": (
+        engine("mongo", lambda one: one["HostConfig"].update(Memory=1 << 29)),
+        "containers:mongo#memory limit",
+    ),
+    "docker update --cpus": (
+        engine("mongo", lambda one: one["HostConfig"].update(NanoCpus=500000000)),
+        "containers:mongo#processor limit",
+    ),
+    "docker update --restart": (
+        engine("kafka", lambda one: one["HostConfig"].update(RestartPolicy={"Name": "no"})),
+        "containers:kafka#restart policy",
+    ),
     "privileged": (engine("edge", lambda one: one["HostConfig"].update(Privileged=True)), "containers:edge#privileged"),
-    "OOM": (engine("dlq-processor", lambda one: one["State"].update(OOMKilled=True)), "containers:dlq-processor#OOM kills"),
-    "a container left its network": (engine("redis", lambda one: one["NetworkSettings"]["Networks"].clear()), "networks:integr8scode: redis#missing"),
-    "a container joined another network": (engine("redis", lambda one: one["NetworkSettings"]["Networks"].update(bridge={})), "networks:bridge: redis#unknown"),
+    "OOM": (
+        engine("dlq-processor", lambda one: one["State"].update(OOMKilled=True)),
+        "containers:dlq-processor#OOM kills",
+    ),
+    "a container left its network": (
+        engine("redis", lambda one: one["NetworkSettings"]["Networks"].clear()),
+        "networks:integr8scode: redis#missing",
+    ),
+    "a container joined another network": (
+        engine("redis", lambda one: one["NetworkSettings"]["Networks"].update(bridge={})),
+        "networks:bridge: redis#unknown",
+    ),
     "a network is gone": (drop("networks", "integr8scode_proxy"), "networks:integr8scode_proxy#missing"),
     "a network is open": (put("networks|0|internal", False), "networks:integr8scode_proxy#internal"),
     "a network more": (
-        add("networks", {"name": "integr8scode_x", "project": "integr8scode", "driver": "bridge", "internal": False, "subnets": [], "ranges": [], "options": {}}),
+        add(
+            "networks",
+            {
+                "name": "integr8scode_x",
+                "project": "integr8scode",
+                "driver": "bridge",
+                "internal": False,
+                "subnets": [],
+                "ranges": [],
+                "options": {},
+            },
+        ),
         "networks:integr8scode_x#unknown",
     ),
     "a volume is gone": (drop("volumes", "integr8scode_kafka_data"), "volumes:integr8scode_kafka_data#missing"),
-    "a volume more": (add("volumes", {"name": "integr8scode_x", "project": "integr8scode", "driver": "local", "options": {}}), "volumes:integr8scode_x#unknown"),
+    "a volume more": (
+        add("volumes", {"name": "integr8scode_x", "project": "integr8scode", "driver": "local", "options": {}}),
+        "volumes:integr8scode_x#unknown",
+    ),
     "the tag moved": (put(f"registry|digests|{IMAGE}", "sha256:" + "f" * 64), f"registry:{IMAGE}#digest"),
     "the tag is gone": (put(f"registry|digests|{IMAGE}", ""), f"registry:{IMAGE}#missing"),
     "the login is refused": (put("registry|refused", True), "registry:ghcr.io#login"),
     "another k3s": (put("cluster|version", "v1.33.1+k3s1"), "k3s:API server#version"),
     "the node is not ready": (put("cluster|nodes|0|ready", "Unknown"), "k3s:Node app1#ready"),
     "the node is cordoned": (put("cluster|nodes|0|unschedulable", True), "k3s:Node app1#schedulable"),
-    "the node has an old address": (put("cluster|nodes|0|internal_ips", ["192.0.2.99"]), "address:Node app1#InternalIP"),
+    "the node has an old address": (
+        put("cluster|nodes|0|internal_ips", ["192.0.2.99"]),
+        "address:Node app1#InternalIP",
+    ),
     "a namespace more": (add("cluster|namespaces", "evil"), "kubernetes:Namespace evil#unknown"),
-    "a role has more rights": (put("cluster|objects|Role integr8scode/k8s-worker|rules|0|verbs", ["*"]), "kubernetes:Role integr8scode/k8s-worker#content"),
-    "the network policy is gone": (put("cluster|objects|NetworkPolicy integr8scode/executor-deny-all", None), "kubernetes:NetworkPolicy integr8scode/executor-deny-all#missing"),
+    "a role has more rights": (
+        put("cluster|objects|Role integr8scode/k8s-worker|rules|0|verbs", ["*"]),
+        "kubernetes:Role integr8scode/k8s-worker#content",
+    ),
+    "the network policy is gone": (
+        put("cluster|objects|NetworkPolicy integr8scode/executor-deny-all", None),
+        "kubernetes:NetworkPolicy integr8scode/executor-deny-all#missing",
+    ),
     "a role more": (add("cluster|inside|Role", "evil"), "kubernetes:Role integr8scode/evil#unknown"),
-    "a foreign binding": (put("cluster|foreign", ["RoleBinding kube-system/x (ClusterRole admin)"]), "kubernetes:RoleBinding kube-system/x#grants"),
+    "a foreign binding": (
+        put("cluster|foreign", ["RoleBinding kube-system/x (ClusterRole admin)"]),
+        "kubernetes:RoleBinding kube-system/x#grants",
+    ),
     "an administrator more": (add("cluster|admins", "eve"), "kubernetes:ClusterRoleBinding eve#unknown"),
     "a certificate ends": (put("certificates|services|public|ends", NOW + 4 * DAY), "expiry:tls public#end"),
-    "a certificate for other names": (put("certificates|services|public|names", ["x.example.org"]), "expiry:tls public#names"),
+    "a certificate for other names": (
+        put("certificates|services|public|names", ["x.example.org"]),
+        "expiry:tls public#names",
+    ),
     "a key of another certificate": (put("certificates|services|public|fits", False), "expiry:tls public#key"),
     "a certificate of others": (put("certificates|services|public|own_authority", False), "expiry:tls public#issuer"),
-    "a certificate has another mode": (put(f"certificates|services|public|access|{CRT}|mode", "0666"), f"files:{CRT}#mode"),
+    "a certificate has another mode": (
+        put(f"certificates|services|public|access|{CRT}|mode", "0666"),
+        f"files:{CRT}#mode",
+    ),
     "k3s' certificates end": (
         put("k3s_certificates|0|ends", NOW + 10 * DAY),
         "expiry:/var/lib/rancher/k3s/server/tls/serving-kube-apiserver.crt#end",
     ),
-    "a token ends": (put("kubeconfigs|workers|pod-monitor|ends", NOW + 2 * DAY), f"expiry:{server.BASE}/kubeconfig/pod-monitor.yaml#end"),
-    "a kubeconfig calls an address": (put("kubeconfigs|workers|pod-monitor|server", "https://192.0.2.10:6443"), f"expiry:{server.BASE}/kubeconfig/pod-monitor.yaml#server"),
-    "a kubeconfig is readable": (put("kubeconfigs|workers|pod-monitor|access|mode", "0644"), f"files:{server.BASE}/kubeconfig/pod-monitor.yaml#mode"),
-    "an account was made again": (put("cluster|uids|pod-monitor", "another"), f"expiry:{server.BASE}/kubeconfig/pod-monitor.yaml#account"),
+    "a token ends": (
+        put("kubeconfigs|workers|pod-monitor|ends", NOW + 2 * DAY),
+        f"expiry:{server.BASE}/kubeconfig/pod-monitor.yaml#end",
+    ),
+    "a kubeconfig calls an address": (
+        put("kubeconfigs|workers|pod-monitor|server", "https://192.0.2.10:6443"),
+        f"expiry:{server.BASE}/kubeconfig/pod-monitor.yaml#server",
+    ),
+    "a kubeconfig is readable": (
+        put("kubeconfigs|workers|pod-monitor|access|mode", "0644"),
+        f"files:{server.BASE}/kubeconfig/pod-monitor.yaml#mode",
+    ),
+    "an account was made again": (
+        put("cluster|uids|pod-monitor", "another"),
+        f"expiry:{server.BASE}/kubeconfig/pod-monitor.yaml#account",
+    ),
     "no new backup": (put("backups|newest|k3s|created", NOW - 5 * DAY), "backup:k3s#age"),
     "no backup at all": (put("backups|newest|application", None), "backup:application#missing"),
-    "the renewal failed": (put("backups|states|renew-kubeconfig|result", "failed"), "backup:job renew-kubeconfig#result"),
+    "the renewal failed": (
+        put("backups|states|renew-kubeconfig|result", "failed"),
+        "backup:job renew-kubeconfig#result",
+    ),
 }
 
 
