@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +29,8 @@ LANE_MEMORY_MB = 7000
 FAILURE_LINES = 60
 """How much of the output of what failed is shown; all of it is in the log."""
 
-SLOWEST = ("recover-k3s", "site")
-"""Scenarios to begin with: what runs longest starts first."""
+SLOWEST = ("recover-k3s", "deploy", "site", "backup", "lab")
+"""Parts to begin with: what runs longest starts first, so that all lanes end at about the same time."""
 
 
 @dataclass
@@ -141,7 +141,7 @@ def make_parts(reports: Path, long: bool) -> dict[str, Part]:
     lint = lint_commands()
     parts = {
         "lint": Part("lint", lint, own=len(lint)),
-        "unit": Part("unit", [pytest("unit", "tests/unit")]),
+        "unit": Part("unit", [pytest("unit", "--numprocesses=auto", "tests/unit")]),
         "lab": Part("lab", [pytest("lab", "tests/lab")], needs_lab=True),
     }
     for name in scenarios():
@@ -254,24 +254,28 @@ class Suite:
             shown = failures or [tail(log.read_text("utf-8", "replace"), FAILURE_LINES)]
             self.say("\n    …\n".join([*shown, f"  all of it: {log}"]))
 
-    def lanes(self, wanted: list[str]) -> list[list[str]]:
-        """Two queues of about the same length where the machine can carry two, else one."""
-        if (os.cpu_count() or 1) < 2 or _free_memory_mb() < LANE_MEMORY_MB:
-            return [wanted]
-        heavy = [name for name in wanted if name in SLOWEST]
-        return [lane for lane in (heavy, [name for name in wanted if name not in heavy]) if lane]
+    def run_side_by_side(self, wanted: Iterable[str]) -> None:
+        """Run parts, two at a time where the machine can carry two; whoever is free takes the next."""
+        waiting = iter(sorted(wanted, key=lambda name: SLOWEST.index(name) if name in SLOWEST else len(SLOWEST)))
+        guard = threading.Lock()
 
-    def run_lanes(self, lanes: list[list[str]], before: Callable[[str], None] = lambda _: None) -> None:
-        """Run queues side by side."""
-
-        def lane(names: list[str]) -> None:
-            for name in names:
-                before(name)
+        def lane() -> None:
+            while True:
+                with guard:
+                    name = next(waiting, None)
+                if name is None:
+                    return
                 self.run(name)
 
-        with ThreadPoolExecutor(len(lanes)) as pool:
-            for future in [pool.submit(lane, names) for names in lanes]:
+        lanes = lane_count()
+        with ThreadPoolExecutor(lanes) as pool:
+            for future in [pool.submit(lane) for _ in range(lanes)]:
                 future.result()
+
+
+def lane_count() -> int:
+    """How many parts run at a time: two processors carry two, if there is memory for two stacks."""
+    return 1 if (os.cpu_count() or 1) < 2 or _free_memory_mb() < LANE_MEMORY_MB else 2
 
 
 def _free_memory_mb() -> int:
@@ -321,7 +325,7 @@ def run_suite(settings: Settings, names: Iterable[str] = (), long: bool = False)
         except LabError as error:
             broken = f"the lab cannot be prepared, so {', '.join(with_lab)} did not run:\n{error}"
         else:
-            suite.run_lanes(suite.lanes(with_lab))
+            suite.run_side_by_side(with_lab)
     print()
     for name, counts in suite.results.items():
         print(f"  {name:<12} {counts}")

@@ -24,7 +24,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         super().run(tmp, task_vars)
         host = str((task_vars or {}).get("inventory_hostname", ""))
         answer = self._ask(task_vars, state="started")
-        if answer.get("failed") or answer.get("done"):
+        if answer.get("failed") or answer.get("done") or answer.get("unreachable"):
             return answer
         plan, diff, after, heard = answer["plan"], answer.get("diff"), 0, time.monotonic()
         while True:

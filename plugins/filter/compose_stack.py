@@ -58,17 +58,9 @@ def secret_mounts(services: list[str], target: str) -> list[dict[str, str]]:
     return [{"service": service, "target": target} for service in services]
 
 
-def trial_mounts(files: dict[str, str]) -> list[str]:
-    """Return the bind mounts that put every worker's configuration into one container.
-
-    :param files: paths of the release's files by name; ``config.toml`` is mounted by the compose file itself.
-    """
-    return [f"{path}:/app/{name}:ro" for name, path in files.items() if name != "config.toml"]
-
-
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"compose_images": compose_images, "secret_mounts": secret_mounts, "trial_mounts": trial_mounts}
+        return {"compose_images": compose_images, "secret_mounts": secret_mounts}

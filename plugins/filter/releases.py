@@ -103,6 +103,53 @@ def replaced_locks(results: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _held(found: Mapping[str, Any]) -> str:
+    return str(found.get("description") or found.get("msg") or "").removeprefix("Nothing was changed. ")
+
+
+def lock_sentences(found: Mapping[str, Any], host: str) -> list[str]:
+    """Return who holds a server's lock and whether that run is known to be over, as sentences.
+
+    :param found: the answer of the module ``release_lock`` to ``read``.
+    """
+    held = _held(found)
+    if not held:
+        return [f"{host}: nobody holds the lock."]
+    said = [f"{host}: {held}"]
+    if found.get("stale"):
+        said.append(f"That run is over: {found['stale']}. The next deploy takes its lock over by itself.")
+    elif found.get("holder_lives"):
+        said.append("Its process works on this machine.")
+    elif found.get("owner"):
+        said.append("Whether it lives is not known here: it began elsewhere, or the server goes on without it.")
+    return [*said, f"To remove the lock: ansible-playbook playbooks/unlock.yml --limit {host} -e unlock_confirm={host}"]
+
+
+def unlock_problems(found: Mapping[str, Any], host: str, confirmed: str, force: bool) -> list[str]:
+    """Return why a server's lock is not removed.
+
+    :param found: the answer of the module ``release_lock`` to ``read``.
+    :param confirmed: the server's name as the person gave it.
+    :param force: whether a holder that may live is no reason.
+    """
+    problems = []
+    if confirmed != host:
+        problems.append(
+            f"unlock_confirm is {confirmed}, this server is {host}: --limit {host} -e unlock_confirm={host}"
+        )
+    owner = found.get("owner")
+    if not owner or found.get("stale") or force:
+        return problems
+    anyway = "To remove the lock all the same: -e unlock_force=true"
+    if owner.get("phase") == "switching":
+        problems.append(
+            f"the server switches between releases at this moment: {_held(found)} Wait for its end. {anyway}"
+        )
+    elif found.get("holder_lives"):
+        problems.append(f"its holder works on this machine: {_held(found)} End that run first. {anyway}")
+    return problems
+
+
 def choose_rollback(state: dict[str, Any], to: str = "") -> dict[str, Any]:
     """Return the release to go back to as ``release``, or why there is none as ``problem``.
 
@@ -197,6 +244,8 @@ class FilterModule:
             "hosts_not_done": hosts_not_done,
             "lock_problems": lock_problems,
             "replaced_locks": replaced_locks,
+            "lock_sentences": lock_sentences,
+            "unlock_problems": unlock_problems,
             "choose_rollback": choose_rollback,
             "complete_releases": complete_releases,
             "without_digest": without_digest,

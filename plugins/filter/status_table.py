@@ -1,9 +1,52 @@
-"""Filter that turns servers' states into a table for people."""
+"""Filters that turn servers' states into a table for people and a document for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+ONE_SHOTS = frozenset({"user-seed"})
+SILENT = "UNREACHABLE or failed"
+
+
+def _digest(image: str | None) -> str:
+    """The digest of a pinned reference, short; "" for one without."""
+    return (image or "").partition("@sha256:")[2][:12]
+
+
+def _services(state: dict[str, Any]) -> list[str]:
+    return sorted(set((state["release"] or {}).get("images") or {}) - ONE_SHOTS | set(state["containers"]))
+
+
+def status_problems(state: dict[str, Any]) -> list[str]:
+    """Return what is not as it was deployed on one server, as sentences; an empty list where all is well.
+
+    :param state: the answer of the module ``integr8scode_state``.
+    """
+    if not state["docker"]["available"]:
+        return [str(state["docker"]["error"])]
+    release = state["release"]
+    if release is None:
+        return []
+    problems = []
+    for service in _services(state):
+        containers = state["containers"].get(service, [])
+        if not containers:
+            problems.append(f"{service} is missing.")
+        if len(containers) > 1 and not state.get("switching"):
+            problems.append(f"{service} runs {len(containers)} times.")
+        for container in containers:
+            if container["state"] != "running":
+                problems.append(f"{service} is {container['state']} (exit code {container['exit_code']}).")
+            elif container["health"] not in (None, "healthy"):
+                problems.append(f"{service} is {container['health']}.")
+            wanted = _digest(release["images"].get(service))
+            if wanted and _digest(container.get("image")) != wanted and not state.get("switching"):
+                problems.append(f"{service} runs another image than release {release['id']} names.")
+    held = state.get("lock") or {}
+    if held.get("stale"):
+        problems.append(f"the lock is left over, {held['stale']}: {held['description']} The next run takes it over.")
+    return problems
 
 
 def _container_line(service: str, container: dict[str, Any]) -> str:
@@ -13,6 +56,21 @@ def _container_line(service: str, container: dict[str, Any]) -> str:
     digest = (container["digest"] or "no digest").removeprefix("sha256:")[:12]
     since = container["started_at"][:19]
     return f"    {service:<18} {container['state']}{ended}{health}{restarts}, {digest}, since {since}Z"
+
+
+def _history_line(entry: dict[str, Any]) -> str:
+    # a deploy names its release, a recovery the rung that healed
+    what = f"{entry.get('action', '?')} {entry.get('release') or entry.get('rung') or ''}".strip()
+    return (
+        f"    {entry.get('at', '?')} {what}: {entry.get('result', '?')} by {entry.get('by') or 'unknown'}, "
+        f"{entry.get('seconds', '?')} s"
+    )
+
+
+def _served_since(state: dict[str, Any]) -> str:
+    """When the running release was last switched to; "" where the history does not say."""
+    running = (release for release in state.get("releases", []) if release["current"])
+    return next((str(release["served_at"] or "") for release in running), "")
 
 
 def describe(host: str, state: dict[str, Any]) -> list[str]:
@@ -25,18 +83,29 @@ def describe(host: str, state: dict[str, Any]) -> list[str]:
         return [f"{host}: {state['docker']['error']}"]
     if release is None:
         return [f"{host}: no release was deployed"]
-    lines = [f"{host}: release {release['id']} (made {release['created_at']} by {release.get('by') or 'unknown'})"]
-    for service in sorted(set(release["images"]) - {"user-seed"} | set(state["containers"])):
+    since = _served_since(state)
+    commit = f", commit {release['commit']}" if release.get("commit") else ""
+    made = f"made {release['created_at']} by {release.get('by') or 'unknown'}{commit}"
+    lines = [f"{host}: release {release['id']}{f' since {since}' if since else ''} ({made})"]
+    for service in _services(state):
         containers = state["containers"].get(service, [])
         lines += [_container_line(service, container) for container in containers] or [f"    {service:<18} MISSING"]
-    for entry in reversed(state["history"]):
-        # a deploy names its release, a recovery the rung that healed
-        what = f"{entry['action']} {entry.get('release') or entry.get('rung') or ''}".strip() + f": {entry['result']}"
-        lines.append(f"    {entry['at']} {what} by {entry['by']}, {entry['seconds']} s")
+    lines += [f"    PROBLEM: {problem}" for problem in status_problems(state)]
+    lines += [_history_line(entry) for entry in reversed(state["history"])]
+    if "rollback_target" in state:
+        lines.append(f"    a rollback goes to {state['rollback_target'] or 'nowhere: no release from before is kept'}")
+    held = state.get("lock")
+    if held:
+        lines.append(f"    locked: {held['description']}")
     return lines
 
 
-def status_table(hosts: list[str], hostvars: Mapping[str, Any]) -> list[str]:
+def _answered(hostvars: Mapping[str, Any], host: str) -> dict[str, Any] | None:
+    state = hostvars[host].get("status")
+    return state if state and "docker" in state else None
+
+
+def status_table(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[str]:
     """Return what every server runs, as lines; a server that did not answer is named.
 
     :param hosts: the servers that were asked.
@@ -44,9 +113,60 @@ def status_table(hosts: list[str], hostvars: Mapping[str, Any]) -> list[str]:
     """
     lines: list[str] = []
     for host in hosts:
-        state = hostvars[host].get("status")
-        lines += describe(host, state) if state and "docker" in state else [f"{host}: UNREACHABLE or failed"]
+        state = _answered(hostvars, host)
+        lines += describe(host, state) if state else [f"{host}: {SILENT}"]
     return lines
+
+
+def status_document(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every server runs, for programs: ``hosts`` by name.
+
+    Each has ``reachable`` and ``problems``; one that answered also ``release`` (null before the first deploy) with its
+    ``since``, ``containers`` by service, ``releases`` (those that are kept), ``rollback_target``, ``lock``,
+    ``switching``, ``history``, ``memory`` and ``disk``.
+    """
+    document: dict[str, Any] = {}
+    for host in hosts:
+        state = _answered(hostvars, host)
+        if state is None:
+            document[host] = {"reachable": False, "problems": [SILENT]}
+            continue
+        names = ("id", "tag", "created_at", "by", "commit", "images", "digests")
+        release = state["release"]
+        document[host] = {
+            "reachable": True,
+            "problems": status_problems(state),
+            "release": {**{name: release.get(name) for name in names}, "since": _served_since(state) or None}
+            if release
+            else None,
+            **{
+                name: state[name]
+                for name in (
+                    "containers", "releases", "rollback_target", "lock", "switching", "history", "memory", "disk",
+                )
+            },
+        }  # fmt: skip
+    return {"hosts": document}
+
+
+def rollback_list(state: dict[str, Any], host: str) -> list[str]:
+    """Return where a server could go back to, and what happened to it, as lines.
+
+    :param state: the answer of the module ``integr8scode_state``.
+    """
+    lines = [f"{host}: kept releases, the newest first"]
+    for release in state["releases"]:
+        marks = []
+        if release["current"]:
+            marks.append("runs")
+        if release["id"] == state["rollback_target"]:
+            marks.append("a rollback goes here")
+        if release["missing"]:
+            marks.append(f"{len(release['missing'])} images are not here")
+        served = f"served last from {release['served_at']}" if release["served_at"] else "never served"
+        lines.append(f"    {release['id']}, {served}{''.join(', ' + mark for mark in marks)}")
+    lines.append("  history, the newest first")
+    return lines + [_history_line(entry) for entry in reversed(state["history"])]
 
 
 class FilterModule:
@@ -54,4 +174,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"status_table": status_table}
+        return {
+            "status_table": status_table,
+            "status_document": status_document,
+            "status_problems": status_problems,
+            "rollback_list": rollback_list,
+        }

@@ -17,8 +17,9 @@ def started_at(container: Any) -> float:
     state = container.attrs["State"]
     if not state["Running"] or state["StartedAt"] == NEVER:
         return float("inf")
-    # nanoseconds are more than Python reads
-    text = state["StartedAt"].removesuffix("Z")[:26]
+    # up to nine digits, without zeros at the end; Python 3.10 reads six and no other number of them
+    seconds, _, fraction = state["StartedAt"].removesuffix("Z").partition(".")
+    text = f"{seconds}.{fraction[:6]:0<6}"
     return datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp()
 
 

@@ -144,7 +144,8 @@ libraries:
   type: dict
   returned: always
 units:
-  description: By name, C(active) and C(enabled) in systemd's words.
+  description: By name, C(active) and C(enabled) in systemd's words, and C(reload), whether its file is newer than what
+    systemd has read.
   type: dict
   returned: always
 kubernetes:

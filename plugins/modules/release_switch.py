@@ -98,7 +98,10 @@ def start(run: str) -> None:
         "--property=TimeoutStopSec=10", "--property=Environment=PYTHONUNBUFFERED=1",
         PROGRAM, "switch", run,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"the unit {UNIT} cannot be started: systemd has not answered for {error.timeout:g} s") from error
     if done.returncode != 0:
         raise OSError(f"the unit {UNIT} cannot be started: {done.stderr.strip()}")
 
@@ -132,8 +135,12 @@ def started(module: AnsibleModule) -> dict[str, Any]:
     if module.check_mode:
         return {"changed": True, "done": True, "plan": said, "sentences": said, "diff": diff}
     lock.beat(layout.base, job.run)
-    journal.prepare(RUNS, job.run, job.to_dict())
-    start(job.run)
+    folder = journal.prepare(RUNS, job.run, job.to_dict())
+    try:
+        start(job.run)
+    except OSError:
+        journal.remove(folder)
+        raise
     return {"changed": True, "done": False, "plan": said, "diff": diff}
 
 

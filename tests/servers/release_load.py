@@ -234,6 +234,7 @@ class Users:
         try:
             answer = client.ask("GET", STREAM)
             status, release = answer.status, release_of(answer, "")
+            # one that is closed in order ends here, with a last chunk or without; one that is reset raises
             while line := answer.readline():
                 first = first or (time.monotonic() - began if line.startswith(b"data:") else 0.0)
                 if self.stop.is_set():

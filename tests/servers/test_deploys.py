@@ -40,7 +40,8 @@ def snapshot(host: Any) -> dict[str, Any]:
     """Return everything that a refused deploy must leave as it is."""
     return {
         "containers": containers(host),
-        "files": host.check_output(f"find {BASE} -printf '%p %s %m %U %T@\\n' | sort"),
+        # the lock's folder is the work's, not the server's
+        "files": host.check_output(f"find {BASE} -path {BASE}/lock -prune -o -printf '%p %s %m %U %T@\\n' | sort"),
         "healthy": is_healthy(host),
     }
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.plugins.filter import compose_stack
-from ansible.plugins.filter.configuration_files import configuration_files
 
 
 def test_interpolation_has_composes_forms() -> None:
@@ -41,21 +38,6 @@ def test_every_third_party_image_is_pinned_to_a_full_version(project_root: Path)
 def test_a_file_that_is_none_is_named() -> None:
     with pytest.raises(AnsibleFilterError, match="not a compose file"):
         compose_stack.compose_images("- a list", {})
-
-
-def test_every_worker_of_the_stack_has_its_configuration(project_root: Path) -> None:
-    variables = yaml.safe_load((project_root / "roles/integr8scode/vars/main.yml").read_text())
-    groups = variables["__integr8scode_worker_groups"]
-    files = {entry["name"]: entry for entry in configuration_files({"A": 1}, groups)}
-    assert tomllib.loads(files["config.toml"]["content"]) == {"A": 1}
-    stack = yaml.safe_load((project_root / "docker-compose.yaml").read_text())["services"]
-    for worker, group in groups.items():
-        entry = files[f"config.{worker}.toml"]
-        assert tomllib.loads(entry["content"])["KAFKA_CONSUMER_GROUP_ID"] == group
-        mounts = [volume for volume in stack[worker]["volumes"] if isinstance(volume, str)]
-        assert any(f"${{{entry['variable']}:-" in mount and f":/app/{entry['name']}:" in mount for mount in mounts)
-        assert stack[worker]["command"] == ["python", f"workers/run_{worker.replace('-', '_')}.py"]
-    assert set(compose_stack.trial_mounts({"config.toml": "/a", "config.x.toml": "/b"})) == {"/b:/app/config.x.toml:ro"}
 
 
 def test_a_secret_is_mounted_into_each_of_its_readers() -> None:

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.atomic_files import Access
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
-from ansible.module_utils.server_state import machine, releases, stack
-from ansible.plugins.filter.status_table import describe, status_table
+from ansible.module_utils.releases import lock
+from ansible.module_utils.releases.targets import rollback_target
+from ansible.module_utils.server_state import kubernetes, machine, releases, stack
+from ansible.modules import kubeconfig_renew
+from ansible.plugins.filter.status_table import (
+    describe,
+    rollback_list,
+    status_document,
+    status_problems,
+    status_table,
+)
+
+from tests.unit.support.fake_kubernetes import FakeKubernetes
+from tests.unit.support.kubernetes_access_role import definitions
+
+WORKERS = ["k8s-worker", "pod-monitor"]
 
 INSPECT = {
     "Id": "1f",
@@ -102,3 +122,268 @@ def test_status_names_what_is_missing_and_who_is_silent() -> None:
     assert "mongo              MISSING" in text
     assert "user-seed" not in text
     assert status_table(["app2"], {"app2": {}}) == ["app2: UNREACHABLE or failed"]
+
+
+def test_whether_an_image_is_here_is_told_by_its_digest() -> None:
+    digest = f"sha256:{'a' * 64}"
+    for image, name in {
+        f"registry.example:5000/a/backend:1@{digest}": f"registry.example:5000/a/backend@{digest}",
+        f"docker.io/library/mongo:8.0.20@{digest}": f"mongo@{digest}",
+        f"docker.io/confluentinc/cp-kafka:7.8.2@{digest}": f"confluentinc/cp-kafka@{digest}",
+        "mongo:8.0.20": "",
+    }.items():
+        assert stack.pinned_name(image) == name
+
+
+def kept(base: Path, name: str, created: str, *, complete: bool = True, image: str = "r/backend:1") -> None:
+    folder = base / "releases" / name
+    folder.mkdir(parents=True)
+    pinned = {"backend": f"{image}@sha256:{'a' * 64}"}
+    record = {"id": name, "tag": name.partition("-")[0], "created_at": created, "by": "ops", "images": pinned}
+    (folder / "release.json").write_text(json.dumps(record) if complete else "{")
+
+
+def test_kept_releases_are_listed_with_what_they_lack(tmp_path: Path) -> None:
+    kept(tmp_path, "1-a", "2026-01-01")
+    kept(tmp_path, "2-b", "2026-02-01", image="gone/backend:2")
+    kept(tmp_path, "3-c", "2026-03-01", complete=False)
+    history = [{"release": "1-a", "result": "ok", "action": "deploy", "at": "2026-01-02"}]
+    found = releases.read_kept(tmp_path, "1-a", history, {f"r/backend@sha256:{'a' * 64}"})
+    assert [(one["id"], one["current"], one["served_at"], len(one["missing"])) for one in found] == [
+        ("2-b", False, None, 1),
+        ("1-a", True, "2026-01-02", 0),
+    ]
+    # an engine that does not answer says nothing about images
+    assert releases.read_kept(tmp_path, None, [], None)[0]["missing"] is None
+
+
+@pytest.mark.parametrize(
+    ("history", "current", "kept_ones", "target"),
+    [
+        ("deploy a ok, deploy b ok", "b", "ab", "a"),
+        # what failed never served
+        ("deploy a ok, deploy x failed, deploy y rolled_back, deploy b ok", "b", "abxy", "a"),
+        # two rollbacks go back two releases, and never forth to the one that was left
+        ("deploy a ok, deploy b ok, deploy c ok, rollback b ok", "b", "abc", "a"),
+        ("deploy a ok, deploy b ok, rollback a ok", "a", "ab", None),
+        ("deploy a ok, deploy b ok, rollback a ok, deploy c ok", "c", "abc", "a"),
+        # a release that was deployed again stands where it was deployed last
+        ("deploy a ok, deploy b ok, deploy a ok", "a", "ab", "b"),
+        ("deploy a ok, deploy b ok, deploy c ok", "c", "ac", "a"),
+        ("deploy a ok, backup x ok", "a", "a", None),
+        # a history that was lost
+        ("", "a", "ab", None),
+        ("deploy b ok", "a", "ab", "b"),
+    ],
+)
+def test_a_rollback_goes_to_what_served_before(history: str, current: str, kept_ones: str, target: str | None) -> None:
+    entries = [
+        dict(zip(("action", "release", "result"), line.split(), strict=True)) for line in history.split(", ") if line
+    ]
+    assert rollback_target(entries, current, set(kept_ones)) == target
+
+
+def test_files_are_described_and_links_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "file").chmod(0o640)
+    (tmp_path / "link").symlink_to("file")
+    assert machine.describe_path(tmp_path / "absent") is None
+    described = machine.describe_path(tmp_path / "file")
+    assert described is not None
+    assert (described["kind"], described["mode"]) == ("file", "0640")
+    assert described["sha256"] == hashlib.sha256(b"x").hexdigest()
+    for path, kind in ((tmp_path, "directory"), (tmp_path / "link", "link")):
+        found = machine.describe_path(path)
+        assert found is not None
+        assert (found["kind"], found["sha256"]) == (kind, None)
+
+
+def test_libraries_are_found_without_loading_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_a_folder_here").mkdir()
+    (tmp_path / "a_library_here.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["json", "a_library_here", "only_a_folder_here", "no_such_library_here"]
+    assert machine.importable(names) == dict(zip(names, (True, True, False, False), strict=True))
+
+
+def fake_systemctl(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    program = folder / "systemctl"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def test_units_are_asked_for_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_systemctl(
+        tmp_path,
+        monkeypatch,
+        "printf 'Id=a.service\\nActiveState=active\\nUnitFileState=enabled\\nNeedDaemonReload=yes\\n\\n"
+        "Id=b.service\\nActiveState=inactive\\nUnitFileState=\\nNeedDaemonReload=no\\n'",
+    )
+    assert machine.read_units(["a.service", "b.service", "c.service"]) == {
+        "a.service": {"active": "active", "enabled": "enabled", "reload": True},
+        "b.service": {"active": "inactive", "enabled": "", "reload": False},
+        "c.service": {"active": "", "enabled": "", "reload": False},
+    }
+
+
+def test_a_systemd_that_hangs_does_not_hold_the_look_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "SYSTEMD_SECONDS", 0.2)
+    fake_systemctl(tmp_path, monkeypatch, "exec sleep 20")
+    began = time.monotonic()
+    assert machine.read_units(["a.service"])["a.service"]["active"] == ""
+    assert time.monotonic() - began < 5
+
+
+def test_a_held_lock_is_told_with_its_holder(tmp_path: Path, run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_engine(timeout: int) -> None:
+        raise EngineUnavailableError("away")
+
+    monkeypatch.setattr(stack, "connect", no_engine)
+    fake_systemctl(tmp_path, monkeypatch, "echo Id=integr8scode-switch.service; echo ActiveState=active")
+    assert run_module("integr8scode_state", {"base": str(tmp_path)})["lock"] is None
+    owner = lock.Owner("one", "deploy", "2026.2.20", "ops@desk")
+    lock.take(tmp_path, owner, lease_seconds=60, unit_active=lambda: True)
+    lock.beat(tmp_path, "one", lock.SWITCHING)
+    answer = run_module("integr8scode_state", {"base": str(tmp_path), "libraries": ["json"], "files": ["/nowhere"]})
+    assert answer["switching"]
+    assert (answer["lock"]["owner"]["run"], answer["lock"]["stale"]) == ("one", "")
+    assert (answer["libraries"], answer["files"], answer["units"]) == ({"json": True}, {"/nowhere": None}, {})
+    fake_systemctl(tmp_path, monkeypatch, "echo Id=integr8scode-switch.service; echo ActiveState=inactive")
+    answer = run_module("integr8scode_state", {"base": str(tmp_path)})
+    assert (answer["switching"], answer["lock"]["stale"]) == (False, "the switch has ended without a word")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[FakeKubernetes]:
+    with FakeKubernetes(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def kubeconfigs(cluster: FakeKubernetes, tmp_path: Path, run_module: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The workers' kubeconfigs, made as the role kubernetes_access makes them."""
+    access = Access(os.geteuid(), os.getegid(), 0o400)
+    monkeypatch.setattr(kubeconfig_renew, "Settings", functools.partial(kubeconfig_renew.Settings, access=access))
+    admin = {"admin_kubeconfig": str(cluster.admin_path), "timeout": 5}
+    folder = tmp_path / "kubeconfig"
+    assert not run_module("kubernetes_access_objects", {"definitions": definitions(), **admin}).get("failed")
+    made = run_module(
+        "kubeconfig_renew",
+        {
+            "workers": WORKERS,
+            "namespace": "integr8scode",
+            "directory": str(folder),
+            # a name that this machine does not know: the API is asked on 127.0.0.1
+            "server": f"https://host.docker.internal:{cluster.port}",
+            **admin,
+        },
+    )
+    assert not made.get("failed"), made
+    return folder
+
+
+def test_kubernetes_is_asked_as_the_workers_would(
+    cluster: FakeKubernetes, kubeconfigs: Path, run_module: Any, tmp_path: Path
+) -> None:
+    asked = {"workers": WORKERS, "directory": str(kubeconfigs), "namespace": "integr8scode"}
+
+    def look() -> dict[str, Any]:
+        answer: dict[str, Any] = run_module(
+            "integr8scode_state", {"base": str(tmp_path / "base"), "kubernetes": asked}
+        )["kubernetes"]
+        return answer
+
+    assert look() == {worker: {"usable": True, "problem": ""} for worker in WORKERS}
+    (cluster_role,) = (path for path in cluster.objects if path.endswith("/roles/pod-monitor"))
+    rules = cluster.objects[cluster_role].pop("rules")
+    cluster.objects[cluster_role]["rules"] = []
+    assert look()["pod-monitor"]["problem"] == "pod-monitor may not list pods in the namespace integr8scode"
+    cluster.objects[cluster_role]["rules"] = rules
+    cluster.refuse_tokens = True
+    assert all("does not accept the token" in answer["problem"] for answer in look().values())
+    cluster.refuse_tokens = False
+    (kubeconfigs / "pod-monitor.yaml").chmod(0o600)
+    (kubeconfigs / "pod-monitor.yaml").write_text("no: kubeconfig")
+    (kubeconfigs / "k8s-worker.yaml").unlink()
+    found = look()
+    assert found["k8s-worker"] == {"usable": False, "problem": f"{kubeconfigs}/k8s-worker.yaml does not exist"}
+    assert "pod-monitor.yaml" in found["pod-monitor"]["problem"]
+
+
+def test_an_api_that_is_away_is_told_soon(cluster: FakeKubernetes, kubeconfigs: Path) -> None:
+    cluster.__exit__(None, None, None)
+    began = time.monotonic()
+    found = kubernetes.problems(WORKERS, kubeconfigs, "integr8scode")
+    assert all("127.0.0.1" in problem for problem in found.values()), found
+    assert time.monotonic() - began < 2 * kubernetes.ANSWER_SECONDS + 1
+
+
+def test_status_says_what_is_not_as_it_was_deployed() -> None:
+    running = stack.describe_container(INSPECT)
+    other = {**running, "image": f"registry.example/backend:1@sha256:{'b' * 64}", "health": "unhealthy"}
+    state = {
+        "docker": {"available": True},
+        "release": {"id": "r", "images": {"backend": running["image"], "edge": "x", "user-seed": "x"}},
+        "containers": {"backend": [running]},
+        "lock": None,
+        "switching": False,
+    }
+    assert status_problems(state) == ["edge is missing."]
+    found = status_problems({**state, "containers": {"edge": [running], "backend": [other, running]}})
+    assert found == [
+        "backend runs 2 times.",
+        "backend is unhealthy.",
+        "backend runs another image than release r names.",
+    ]
+    # while a switch works, that is how it goes
+    switching = {**state, "containers": {"edge": [running], "backend": [{**other, "health": "starting"}, running]}}
+    assert status_problems({**switching, "switching": True}) == ["backend is starting."]
+    lost = {"owner": {}, "description": "deploy 1 by x.", "stale": "its process has ended"}
+    (problem,) = status_problems({**state, "containers": {"backend": [running], "edge": [running]}, "lock": lost})
+    assert "left over, its process has ended: deploy 1 by x." in problem
+    assert status_problems({**state, "release": None}) == []
+
+
+def test_the_document_for_programs_names_every_server() -> None:
+    running = stack.describe_container(INSPECT)
+    state = {
+        "docker": {"available": True, "error": None},
+        "release": {"id": "1-a", "tag": "1", "created_at": "t", "by": "ops", "commit": "", "images": {}, "digests": {}},
+        "releases": [{"id": "1-a", "current": True, "served_at": "2026-01-02", "missing": []}],
+        "containers": {"backend": [running]},
+        "rollback_target": "0-z",
+        "lock": None,
+        "switching": False,
+        "history": [],
+        "memory": {},
+        "disk": {},
+    }
+    document = status_document(["app1", "app2", "app3"], {
+        "app1": {"status": state}, "app2": {}, "app3": {"status": {**state, "release": None}},
+    })  # fmt: skip
+    hosts = json.loads(json.dumps(document))["hosts"]
+    assert hosts["app1"]["release"]["since"] == "2026-01-02"
+    assert hosts["app1"]["rollback_target"] == "0-z"
+    assert (hosts["app2"]["reachable"], hosts["app3"]["release"]) == (False, None)
+
+
+def test_what_there_is_to_go_back_to_is_listed() -> None:
+    lines = rollback_list(
+        {
+            "releases": [
+                {"id": "2-b", "current": True, "served_at": "2026-02-02", "missing": []},
+                {"id": "1-a", "current": False, "served_at": "2026-01-02", "missing": ["x"]},
+                {"id": "0-z", "current": False, "served_at": None, "missing": None},
+            ],
+            "rollback_target": "1-a",
+            "history": [{"at": "2026-02-02", "action": "deploy", "release": "2-b", "result": "ok", "by": "ops"}],
+        },
+        "app1",
+    )
+    assert lines[1:4] == [
+        "    2-b, served last from 2026-02-02, runs",
+        "    1-a, served last from 2026-01-02, a rollback goes here, 1 images are not here",
+        "    0-z, never served",
+    ]
+    assert "deploy 2-b: ok by ops" in lines[-1]

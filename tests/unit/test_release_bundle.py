@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -97,36 +96,3 @@ def test_refuses_a_variable_that_env_cannot_hold(tmp_path: Path, run_module: Any
     assert answer["failed"]
     assert "X holds a line break" in answer["msg"]
     assert not (tmp_path / "releases").exists()
-
-
-def test_activate_switches_and_writes_history(tmp_path: Path, run_module: Any) -> None:
-    first = run_module("release_bundle", arguments(tmp_path))
-    second = run_module("release_bundle", arguments(tmp_path, tag="2026.2.19"))
-    common = {"base": str(tmp_path), "action": "deploy", "author": "ops", "started_at": 0}
-
-    assert run_module("release_activate", {**common, "id": first["id"]}, check=True)["changed"]
-    assert not (tmp_path / "current").is_symlink()
-    assert run_module("release_activate", {**common, "id": first["id"]})["previous"] is None
-    assert not run_module("release_activate", {**common, "id": first["id"]})["changed"]
-    assert run_module("release_activate", {**common, "id": second["id"]})["previous"] == first["id"]
-    assert (tmp_path / "current").resolve().name == second["id"]
-    failed = run_module("release_activate", {**common, "id": first["id"], "result": "failed", "message": "no health"})
-    assert failed["changed"]
-    assert (tmp_path / "current").resolve().name == second["id"]
-
-    entries = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
-    assert [(entry["release"], entry["result"]) for entry in entries] == [
-        (first["id"], "ok"),
-        (second["id"], "ok"),
-        (first["id"], "failed"),
-    ]
-    assert entries[2]["message"] == "no health"
-    assert (tmp_path / "history.jsonl").stat().st_mode & 0o777 == 0o640 & ~os.umask(os.umask(0))
-
-
-def test_activate_refuses_a_release_that_is_not_there(tmp_path: Path, run_module: Any) -> None:
-    arguments_ = {"base": str(tmp_path), "id": "2026.2.20-none", "action": "deploy", "started_at": 0}
-    answer = run_module("release_activate", arguments_)
-    assert answer["failed"]
-    assert "no release.json" in answer["msg"]
-    assert not (tmp_path / "history.jsonl").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterable, Sequence
 
@@ -53,11 +54,15 @@ class Compose:
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
     def up(self, services: Iterable[str], *options: str) -> None:
-        """Create and start services as the release defines them; nothing is pulled, nothing else is touched.
+        """Create and start services as the release defines them; nothing is pulled.
+
+        What they depend on comes along, and is left alone as long as it is what the release says. (Not ``--no-deps``:
+        Compose before 2.27 counts the dependencies into a container's hash, and would make it anew at the next ``up``.)
+
 
         :raises ComposeError: it failed.
         """
-        self.call("up", "--detach", "--no-build", "--no-deps", "--pull", "never", *options, *services)
+        self.call("up", "--detach", "--no-build", "--pull", "never", *options, *services)
 
     def run(self, service: str, *arguments: str) -> str:
         """Run a throw-away container of a service and return what it printed.
@@ -96,22 +101,30 @@ def docker(*arguments: str, timeout: float = 120, name: str = "") -> str:
     """
     name = f"docker {name or arguments[0]}"
     try:
-        done = subprocess.run(
+        # a session of its own: Compose is a child of docker, and has to end with it
+        process = subprocess.Popen(
             ["docker", *arguments],
             env=environment(),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout,
-            check=False,
+            errors="replace",
+            start_new_session=True,
         )
     except OSError as error:
         raise ComposeError(f"docker cannot be run: {error}. Cure: playbooks/site.yml, role docker") from error
-    except subprocess.TimeoutExpired:
-        raise ComposeError(f"`{name}` did not end within {timeout:.0f} s") from None
-    if done.returncode == 0:
-        return done.stdout
-    said = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-12:])
+    with process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ComposeError(f"`{name}` did not end within {timeout:.0f} s") from None
+            raise
+    if process.returncode == 0:
+        return out
+    said = "\n".join((err.strip() or out.strip()).splitlines()[-12:])
     if ENGINE_GONE.search(said):
         raise EngineLostError(said)
-    raise ComposeError(f"`{name}` failed with exit code {done.returncode}: {said}")
+    raise ComposeError(f"`{name}` failed with exit code {process.returncode}: {said}")

@@ -118,7 +118,7 @@ def problem_of(container: Any) -> str | None:
         oom = ", killed for want of memory" if state.get("OOMKilled") else ""
         return f"is {state['Status']} (exit code {state['ExitCode']}{oom})"
     health = state.get("Health", {}).get("Status", "healthy")
-    return None if health == "healthy" else f"is {health}"
+    return {"healthy": None, "starting": "is not healthy yet"}.get(health, f"is {health}")
 
 
 def restarts_of(containers: Iterable[Any]) -> dict[str, int]:
@@ -126,16 +126,16 @@ def restarts_of(containers: Iterable[Any]) -> dict[str, int]:
     return {one.id: int(one.attrs["RestartCount"]) for one in containers}
 
 
-def has_died(container: Any, before: Mapping[str, int]) -> bool:
-    """Whether a container has ended since, be it that Docker started it again.
+def death_of(container: Any, before: Mapping[str, int]) -> str | None:
+    """How a container has ended since, be it that Docker started it again; None when it has not.
 
     :param before: its restarts until then, from `restarts_of`; one that is not there was made since.
     """
-    return container.attrs["RestartCount"] > before.get(container.id, 0) or container.attrs["State"]["Status"] in (
-        "exited",
-        "dead",
-        "restarting",
-    )
+    if container.attrs["State"]["Status"] in ("exited", "dead", "restarting"):
+        return problem_of(container)
+    if container.attrs["RestartCount"] > before.get(container.id, 0):
+        return "has ended, and Docker started it again,"
+    return None
 
 
 def stop_and_remove(container: Any) -> None:
@@ -168,17 +168,20 @@ def wait_until_well(
     :param before: restarts until now, from `restarts_of`.
     :param deadline: by ``time.monotonic()``.
     :param limit: what to call the deadline in the error, seconds.
-    :raises ServiceError: one has ended, or the time is over.
+    :raises ServiceError: there is none, one has ended, or the time is over.
     """
     while True:
-        ours = [one for one in stack.of(service) if is_of(one, wanted)]
+        found_all = stack.of(service)
+        ours = [one for one in found_all if is_of(one, wanted)]
+        if not ours:
+            # it was created before this is called
+            raise ServiceError(f"no container of {service} is what the release says it should be", found_all)
         for container in ours:
-            if has_died(container, before):
-                problem = problem_of(container) or "was restarted by Docker"
-                raise ServiceError(f"the new {service} {problem} soon after its start", [container])
+            if death := death_of(container, before):
+                raise ServiceError(f"the new {service} {death} soon after its start", [container])
         found = [problem for problem in map(problem_of, ours) if problem]
-        if ours and not found:
+        if not found:
             return ours
         if time.monotonic() > deadline:
-            raise ServiceError(f"after {limit:.0f} s {service} {found[0] if found else 'has no container'}", ours)
+            raise ServiceError(f"after {limit:.0f} s {service} {found[0]}", ours)
         time.sleep(pause)

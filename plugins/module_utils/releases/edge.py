@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import socket
 import time
 from dataclasses import dataclass
@@ -239,9 +238,11 @@ class Edge:
 
     def worker(self) -> str:
         """Process id of the worker that answers; another one after a reload. Raises EdgeError."""
-        return next(
-            line.split(":")[1].strip() for line in self.ask("show info").splitlines() if line.startswith("Pid:")
-        )
+        answer = self.ask("show info")
+        found = [line.partition(":")[2].strip() for line in answer.splitlines() if line.startswith("Pid:")]
+        if not found:
+            raise EdgeError(f"the edge does not say who it is: {answer[:200]!r}")
+        return found[0]
 
     def wait_reloaded(self, before: str, *, seconds: float = 20) -> None:
         """Wait until another worker answers than ``before``.
@@ -253,7 +254,7 @@ class Edge:
             try:
                 if self.worker() != before:
                     return
-            except (EdgeError, StopIteration):
+            except EdgeError:
                 pass  # between the two
             if time.monotonic() > deadline:
                 raise EdgeError("the edge did not load its new configuration or certificate; its log says why")
@@ -263,8 +264,3 @@ class Edge:
 def streams_of(service: str) -> str:
     """The edge's backend for a service's event streams."""
     return f"{service}_streams"
-
-
-def exists(folder: Path) -> bool:
-    """Whether an edge has been set up here."""
-    return os.path.exists(folder / "haproxy.cfg")

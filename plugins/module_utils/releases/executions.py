@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,8 @@ def unfinished(backend: Any) -> list[str]:
     if answer.exit_code != 0:
         # the last line names the error; the address with the password stands in none of the driver's
         last = said.strip().splitlines()[-1:] or ["it said nothing"]
-        raise ExecutionsError(f"the executions cannot be counted: {last[0].split('mongodb://')[0][:300]}")
+        shown = re.split(r"mongodb(?:\+srv)?://", last[0])[0][:300]
+        raise ExecutionsError(f"the executions cannot be counted: {shown}")
     try:
         return [str(entry[0]) for entry in json.loads(out.strip().splitlines()[-1])]
     except (ValueError, IndexError, TypeError) as error:

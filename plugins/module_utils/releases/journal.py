@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -66,6 +65,9 @@ def prepare(runs: Path, run: str, job: Mapping[str, Any]) -> Path:
         ensure_folder(folder, FOLDER if folder == runs else Access(0, 0, 0o755))
     folder = runs / run
     ensure_folder(folder, FOLDER)
+    for name in ("result.json", "progress.jsonl"):
+        # of a former switch in the same run
+        (folder / name).unlink(missing_ok=True)
     write_file(folder / "job.json", (json.dumps(job, indent=2) + "\n").encode(), FILE)
     old = sorted((path for path in runs.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for path in old[:-KEPT_RUNS]:
@@ -95,15 +97,11 @@ def read(folder: Path, after: int) -> tuple[list[dict[str, Any]], int, dict[str,
                 if not line.endswith(b"\n"):
                     break
                 after += len(line)
-                lines.append(json.loads(line))
+                with suppress(ValueError):  # a power cut
+                    lines.append(json.loads(line))
     return lines, after, result
 
 
 def remove(folder: Path) -> None:
     """Forget a run that has not begun."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def exists(folder: Path) -> bool:
-    """Whether such a run is known here."""
-    return os.path.isfile(folder / "job.json")

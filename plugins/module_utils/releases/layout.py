@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.atomic_files import sync_folder
+
 PROJECT = "integr8scode"
 UNIT = "integr8scode-switch.service"
 """The transient unit that a switch runs as; one at a time on a server."""
@@ -133,3 +135,4 @@ class Layout:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(Path("releases") / release.id)
         os.replace(temporary, self.current)
+        sync_folder(self.base)

@@ -15,14 +15,14 @@ import yaml
 from ansible.module_utils.atomic_files import Access, read_file, write_file
 from ansible.module_utils.releases import executions
 from ansible.module_utils.releases.compose import Compose
-from ansible.module_utils.releases.containers import Stack, patiently, problem_of, stop_and_remove
-from ansible.module_utils.releases.edge import Edge
+from ansible.module_utils.releases.containers import Stack, addresses, patiently, problem_of, stop_and_remove
+from ansible.module_utils.releases.edge import Edge, EdgeError
 from ansible.module_utils.releases.job import Settings
 from ansible.module_utils.releases.journal import Journal
 from ansible.module_utils.releases.layout import Layout, Release
 from ansible.module_utils.releases.rolling import Rolling
 from ansible.module_utils.releases.verify import Outside
-from ansible.module_utils.stale_readers import Readers
+from ansible.module_utils.stale_readers import Readers, started_at
 
 SERVING = ("backend", "frontend")
 """They take requests, so that a second copy is started beside the first."""
@@ -57,7 +57,8 @@ class Move:
         self.edge = Edge(layout.edge)
         self.hashes = patiently(self.compose.hashes)
         self.touched: list[str] = []
-        self.started = 0.0
+        self.lost: list[str] = []
+        self.reloaded = 0.0
         self.seeded = False
         self._sleep = sleep
         self._step = "switch"
@@ -111,22 +112,32 @@ class Move:
         client = patiently(lambda: self.stack.client)
         readers = Readers(client, self.stack.project, MARKS, check_mode=check)
         tls, edge = self.layout.tls, self.layout.edge
-        before = self.edge.worker() if not check and self.stack.of("edge") else ""
-        if before:
-            self.edge.remember_servers()
         loaded = {
-            "edge": readers.reload("edge", "SIGUSR2", [edge, tls / "public", tls / "internal/edge"]),
+            "edge": self._reload_edge(readers, [edge, tls / "public", tls / "internal/edge"], check=check),
             "frontend": readers.reload("frontend", "SIGHUP", [tls / "internal/frontend"]),
             "backend": readers.reload("backend", "SIGHUP", [tls / "internal/backend"]),
         }
-        if before:
-            if loaded["edge"]:
-                self.edge.wait_reloaded(before)
-            self.edge.forget_servers()
         for worker in ("k8s-worker", "pod-monitor"):
             kubeconfig = self.layout.base / "kubeconfig" / f"{worker}.yaml"
             loaded[worker] = kubeconfig.exists() and readers.restart(worker, kubeconfig)
         return loaded
+
+    def _reload_edge(self, readers: Readers, folders: list[Path], *, check: bool) -> bool:
+        if check or not self.stack.of("edge"):
+            return readers.reload("edge", "SIGUSR2", folders)
+        before = self.edge.worker()
+        self.edge.remember_servers()
+        try:
+            due = readers.reload("edge", "SIGUSR2", folders)
+            if due:
+                self.edge.wait_reloaded(before)
+        except EdgeError:
+            # not loaded: the next run has to try again
+            (MARKS / "edge.loaded").unlink(missing_ok=True)
+            raise
+        finally:
+            self.edge.forget_servers()
+        return due
 
     def plan(self) -> list[str]:
         """What `apply` would do, as sentences; nothing is changed."""
@@ -156,8 +167,8 @@ class Move:
 
     # -- doing it
 
-    def apply(self, only: list[str] | None = None, *, waiting: bool = True) -> list[str]:
-        """Bring the stack to the release; ids of executions that were cut off.
+    def apply(self, only: list[str] | None = None, *, waiting: bool = True) -> None:
+        """Bring the stack to the release. ``touched`` and ``lost`` say what happened, after a failure too.
 
         :param only: services that may be touched; all when None.
         :param waiting: whether the coordinator waits for executions; going back does not.
@@ -173,7 +184,6 @@ class Move:
             # going back puts back what ran, and no password is part of that
             self._seed()
         self._edge("edge" in due)
-        lost: list[str] = []
         if first:
             # nobody is served yet: everything at once
             with self._doing("start", "starting the application"):
@@ -182,7 +192,7 @@ class Move:
             for service in SERVING:
                 if service in due or ((only is None or service in only) and len(self.stack.of(service)) > 1):
                     self._serving(service)
-            lost = self._workers([one for one in due if one in self.settings.workers], waiting=waiting)
+            self._workers([one for one in due if one in self.settings.workers], waiting=waiting)
             others = [
                 one
                 for one in due
@@ -191,11 +201,11 @@ class Move:
             if others:
                 with self._doing("others", f"starting {', '.join(others)}"):
                     self._up(others)
+            self._take_requests()
         self._orphans()
         with self._doing("reload", "having programs load newer files"):
             if any(self.readers(check=False).values()):
-                self.started = time.monotonic()
-        return lost
+                self.reloaded = time.monotonic()
 
     def _infrastructure(self, services: list[str]) -> None:
         if services:
@@ -236,7 +246,13 @@ class Move:
             else:
                 self.rolling.in_place(service)
 
-    def _workers(self, due: list[str], *, waiting: bool) -> list[str]:
+    def _take_requests(self) -> None:
+        """Undo the draining of copies that stay: a switch that was cut off may have left it."""
+        for service in SERVING:
+            for container in self.stack.of(service):
+                self.edge.undrain(service, addresses(container))
+
+    def _workers(self, due: list[str], *, waiting: bool) -> None:
         plain = [one for one in due if one != COORDINATOR]
         size = max(1, self.settings.workers_at_once)
         groups = [plain[start : start + size] for start in range(0, len(plain), size)]
@@ -244,10 +260,11 @@ class Move:
             with self._doing("workers", f"group {number} of {len(groups)}: {', '.join(group)}"):
                 self._touch(group)
                 self.rolling.together(group, healthy=False)
-        return self._coordinator(waiting=waiting) if COORDINATOR in due else []
+        if COORDINATOR in due:
+            self._coordinator(waiting=waiting)
 
-    def _coordinator(self, *, waiting: bool) -> list[str]:
-        """Replace the coordinator when nothing is queued or running, up to a limit; what is lost then."""
+    def _coordinator(self, *, waiting: bool) -> None:
+        """Replace the coordinator when nothing is queued or running, up to a limit; what is lost then is kept."""
         with self._doing("coordinator", "waiting until no execution is queued or running"):
             backends = [one for one in self.stack.of("backend") if problem_of(one) is None]
             lost: list[str] = []
@@ -259,9 +276,9 @@ class Move:
                     self.journal.say("coordinator", "running", str(error))
             if lost:
                 self.journal.say("coordinator", "running", f"{len(lost)} executions are lost: {', '.join(lost[:20])}")
+            self.lost += lost
             self._touch([COORDINATOR])
             self.rolling.together([COORDINATOR], healthy=False)
-            return lost
 
     def _up(self, services: list[str]) -> None:
         self._touch(services)
@@ -277,7 +294,6 @@ class Move:
 
     def _touch(self, services: list[str]) -> None:
         self.touched += [one for one in services if one not in self.touched]
-        self.started = time.monotonic()
 
     def _doing(self, step: str, text: str) -> Any:
         self._step = step
@@ -285,9 +301,12 @@ class Move:
 
     # -- for the proof
 
-    def seconds_since_last_start(self) -> float:
-        """How long ago the last container was started by this move; the stable window begins there."""
-        return time.monotonic() - self.started if self.started else float("inf")
+    def seconds_of_stability(self) -> float:
+        """How long ago the last container was started or had to load a file; 0 where one does not run."""
+        starts = [started_at(one) for ours in self.stack.containers().values() for one in ours]
+        since_start = time.time() - max(starts, default=0.0)
+        since_reload = time.monotonic() - self.reloaded if self.reloaded else since_start
+        return max(0.0, min(since_start, since_reload))
 
     def has_group(self, group: str) -> bool:
         """Whether the release runs the worker of a consumer group; the coordinator's has a name of its own."""

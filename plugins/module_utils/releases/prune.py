@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.module_utils.integr8scode_docker import docker_errors
 from ansible.module_utils.releases.layout import Layout, Release
+from ansible.module_utils.releases.targets import rollback_target
 
 
 def read_history(base: Path) -> list[dict[str, Any]]:
@@ -39,23 +40,25 @@ def last_served(history: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def split(
-    releases: Sequence[Release], served: Sequence[str], current: str, keep: int
+    releases: Sequence[Release], served: Sequence[str], current: str, keep: int, target: str | None = None
 ) -> tuple[list[Release], list[Release]]:
     """The releases to keep and those to remove.
 
-    Kept are the running one, then those that served most lately (the first of them is where a rollback goes), then the
-    newest; one that never served goes first.
+    Kept are the running one and where a rollback goes, then those that served most lately, then the newest; one that
+    never served goes first.
 
-    :param keep: how many, the running one included.
+    :param keep: how many, the running one included; two at least.
+    :param target: where a rollback goes.
     """
     order = {name: place for place, name in enumerate(served)}
 
-    def rank(release: Release) -> tuple[int, int, int]:
+    def rank(release: Release) -> tuple[bool, bool, int, int]:
         # `releases` has the newest first
-        return (release.id != current, order.get(release.id, len(order)), releases.index(release))
+        place = order.get(release.id, len(order))
+        return (release.id != current, release.id != target, place, releases.index(release))
 
     ranked = sorted(releases, key=rank)
-    return ranked[: max(keep, 1)], ranked[max(keep, 1) :]
+    return ranked[: max(keep, 2)], ranked[max(keep, 2) :]
 
 
 def digest_references(releases: Iterable[Release]) -> set[str]:
@@ -82,19 +85,30 @@ def prune(layout: Layout, client: Any, keep: int) -> list[str]:
     current = layout.current_release()
     if current is None:
         return []
-    kept, gone = split(layout.all(), last_served(read_history(layout.base)), current.id, keep)
+    releases, history = layout.all(), read_history(layout.base)
+    target = rollback_target(history, current.id, [release.id for release in releases])
+    kept, gone = split(releases, last_served(history), current.id, keep, target)
     said = []
     images = sorted(digest_references(gone) - digest_references(kept))
+    # images first: cut off between the two, the next run still knows from the records what to remove
+    said += _remove_images(client, images)
     for release in gone:
         # the record first: a folder that is half gone is no release
         (release.path / "release.json").unlink()
-        shutil.rmtree(release.path)
         said.append(f"release {release.id} is removed")
+    for path in [one for one in layout.releases.iterdir() if one.is_dir() and not one.is_symlink()]:
+        if path not in {release.path for release in kept}:
+            shutil.rmtree(path)
     needed = {Path(path).parent for release in kept for path in release.record.get("files", {}).values()}
     folders = [path for path in (layout.base / "files").glob("*") if path.is_dir()]
     for folder in folders:
         if folder not in needed:
             shutil.rmtree(folder)
+    return said
+
+
+def _remove_images(client: Any, images: Iterable[str]) -> list[str]:
+    said = []
     for image in images:
         try:
             client.api.remove_image(image, noprune=False)

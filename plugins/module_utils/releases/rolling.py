@@ -12,7 +12,7 @@ from ansible.module_utils.releases.containers import (
     ServiceError,
     Stack,
     addresses,
-    has_died,
+    death_of,
     is_of,
     patiently,
     problem_of,
@@ -164,9 +164,8 @@ class Rolling:
             found = self.stack.containers()
             for service in services:
                 for container in found.get(service, []):
-                    if has_died(container, before):
-                        problem = problem_of(container) or "was restarted by Docker"
-                        raise ServiceError(f"the new {service} {problem} soon after its start", [container])
+                    if death := death_of(container, before):
+                        raise ServiceError(f"the new {service} {death} soon after its start", [container])
             if time.monotonic() > settled:
                 return
             time.sleep(0.5)

@@ -16,7 +16,7 @@ from ansible.module_utils.history import append_history
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
 from ansible.module_utils.releases import lock, trial
 from ansible.module_utils.releases.compose import ComposeError
-from ansible.module_utils.releases.containers import HASH_LABEL, ServiceError, Stack
+from ansible.module_utils.releases.containers import HASH_LABEL, ServiceError, Stack, is_of
 from ansible.module_utils.releases.edge import EdgeError
 from ansible.module_utils.releases.executions import ExecutionsError
 from ansible.module_utils.releases.job import Job, Outcome
@@ -71,22 +71,27 @@ class Switch:
         began = time.monotonic()
         try:
             outcome = self._run()
-        except lock.LockedError as error:
-            outcome = Outcome("refused", self._serving(), str(error), [str(error)])
+        except (lock.LockedError, OSError) as error:
+            # before anything else was done: the lock cannot be had
+            cause = str(error).removeprefix("Nothing was changed. ")
+            outcome = Outcome("refused", self._serving(), cause, ["Nothing was changed.", cause])
         outcome = Outcome(
             outcome.result,
             outcome.release,
             outcome.cause,
             outcome.sentences,
-            self.lost,
+            list(dict.fromkeys(self.lost)),
             round(time.monotonic() - began, 1),
         )
         if outcome.result != "refused":
             self._remember(outcome)
         if outcome.good:
-            self._prune()
-        with self.journal.step("unlock"):
-            lock.release(self.layout.base, self.job.run)
+            outcome.sentences.extend(self._prune())
+        try:
+            with self.journal.step("unlock"):
+                lock.release(self.layout.base, self.job.run)
+        except (lock.LockedError, OSError) as error:
+            outcome.sentences.append(f"The lock could not be given back: {error}")
         return outcome
 
     def _run(self) -> Outcome:
@@ -104,10 +109,12 @@ class Switch:
             return self._refused(move, str(error))
         except Exception as error:  # noqa: BLE001 - users must be served again whatever it was
             return self._back(move, f"the switch ended with an error of its own: {type(error).__name__}: {error}")
-        sentences = [f"Release {self.job.release} serves."]
-        if self.lost:
-            sentences.append(f"Executions that were queued or running and are lost: {', '.join(self.lost)}.")
-        return Outcome("ok", self.job.release, sentences=[*sentences, *self.notes])
+        return Outcome("ok", self.job.release, sentences=[f"Release {self.job.release} serves.", *self._asides()])
+
+    def _asides(self) -> list[str]:
+        """What users should know besides how it ended."""
+        lost = ", ".join(dict.fromkeys(self.lost))
+        return [*([f"Executions that were queued or running and are lost: {lost}."] if lost else []), *self.notes]
 
     # -- forward
 
@@ -144,15 +151,24 @@ class Switch:
 
     def _forward(self, move: Move) -> None:
         """Every step to the release and its proof. Raises one of FAILURES."""
-        self.lost += move.apply()
-        self._verify(move, move.hashes, self.settings.stable_seconds)
+        known = self._apply(move)
+        self._verify(move, move.hashes, self.settings.stable_seconds, known)
         with self.journal.step("current"):
             self.layout.point_current(move.release)
 
-    def _verify(self, move: Move, expected: dict[str, str], stable: float) -> None:
+    def _apply(self, move: Move, **how: Any) -> set[str]:
+        """Do a move's steps; ids of the containers that were there before. Raises one of FAILURES."""
+        known = {one.id for ours in self.stack.containers().values() for one in ours}
+        try:
+            move.apply(**how)
+        finally:
+            self.lost += move.lost
+        return known
+
+    def _verify(self, move: Move, expected: dict[str, str], stable: float, known: set[str]) -> None:
         """Raises one of FAILURES."""
         deadline = time.monotonic() + self.settings.healthy_timeout_seconds
-        verifier = Verifier(self.stack, move.edge, expected, deadline)
+        verifier = Verifier(self.stack, move.edge, expected, deadline, known)
         with self.journal.step("verify", "asking what serves, from outside and from inside"):
             verifier.wait_until_well()
             verifier.edge_serves_these()
@@ -162,9 +178,9 @@ class Switch:
             if self.settings.kubernetes:
                 image = move.release.images["backend"]
                 verifier.reach_kubernetes({**self.settings.kubernetes, "image": image})
-        if stable and move.started:
+        if stable and (move.touched or move.reloaded):
             with self.journal.step("stable", f"watching for {stable:.0f} s that nothing ends or restarts"):
-                verifier.watch(max(0.0, stable - move.seconds_since_last_start()))
+                verifier.watch(max(0.0, stable - move.seconds_of_stability()))
         self.notes += verifier.notes
 
     # -- back
@@ -173,10 +189,11 @@ class Switch:
         return self.previous.id if self.previous else ""
 
     def _refused(self, move: Move | None, cause: str) -> Outcome:
-        if self.previous is None and move is not None and not self.stack.containers():
+        if self.previous is None and move is not None:
             # the trial has made a network
             with suppress(*FAILURES):
-                move.compose.down()
+                if not self.stack.containers():
+                    move.compose.down()
         serving = f"Release {self.previous.id} serves on." if self.previous else "Nothing was deployed before."
         return Outcome("refused", self._serving(), cause, ["Nothing was changed.", cause, serving])
 
@@ -201,7 +218,8 @@ class Switch:
             return Outcome("failed", self._serving(), f"{cause}\nafter that: {error}", sentences)
         finally:
             self.journal.prefix = ""
-        return Outcome("rolled_back", previous.id, cause, [what, f"Release {previous.id} was put back and serves."])
+        back = [what, f"Release {previous.id} was put back and serves.", *self._asides()]
+        return Outcome("rolled_back", previous.id, cause, back)
 
     def _without_previous(self, move: Move, what: str, cause: str) -> Outcome:
         if self.previous is not None:
@@ -211,6 +229,14 @@ class Switch:
                 f"It is the release that ran before, so there is no other to put back: {self.previous.id}.",
             ]
             return Outcome("failed", self.previous.id, cause, sentences)
+        if self.layout.current.is_symlink():
+            # not the first one, but what it ran is not known any more: what still serves must not be taken away
+            sentences = [
+                what,
+                f"What served before cannot be put back: {self.layout.current} leads to no complete release.",
+                "What runs was left as it is. Mend the cause and deploy again.",
+            ]
+            return Outcome("failed", "", cause, sentences)
         with self.journal.step("remove", "a first deploy leaves nothing half-running"):
             move.compose.down()
         sentences = [what, "It was the first deploy: its containers and networks were removed, its volumes were kept."]
@@ -219,17 +245,26 @@ class Switch:
     def _undo(self, move: Move, previous: Release) -> None:
         """Put back what this switch has touched, and verify it. Raises one of FAILURES."""
         back = Move(previous, self.layout, self.stack, self.settings, self.journal, sleep=self._sleep)
-        back.apply(only=move.touched, waiting=False)
+        # and what a switch that was cut off before this one has left: of the same release, beside the old copy, or away
+        running = self.stack.containers()
+        left = [
+            service
+            for service, found in {**{name: [] for name in back.hashes}, **running}.items()
+            if len(found) != 1
+            or found[0].attrs["State"]["Status"] != "running"
+            or is_of(found[0], move.hashes.get(service, ""))
+        ]
+        known = self._apply(back, only=[*move.touched, *left], waiting=False)
         expected = dict(back.hashes)
         for service, found in self.stack.containers().items():
             if (
                 service in expected
-                and service not in move.touched
+                and service not in back.touched
                 and len({one.labels.get(HASH_LABEL) for one in found}) == 1
             ):
                 # not touched: as it was, be it that secrets have changed since
                 expected[service] = str(found[0].labels.get(HASH_LABEL))
-        self._verify(back, expected, min(UNDO_STABLE_SECONDS, self.settings.stable_seconds))
+        self._verify(back, expected, min(UNDO_STABLE_SECONDS, self.settings.stable_seconds), known)
 
     # -- what stays
 
@@ -256,10 +291,12 @@ class Switch:
             # a full disk must not hide how it ended
             self.journal.say("history", "failed", str(error))
 
-    def _prune(self) -> None:
+    def _prune(self) -> list[str]:
+        """Remove what no kept release needs; what could not be, as sentences."""
         try:
             with self.journal.step("prune"):
                 for sentence in prune(self.layout, self.stack.client, self.settings.keep_releases):
                     self.journal.say("prune", "done", sentence)
         except FAILURES as error:
-            self.notes.append(f"Not everything old could be removed: {error}")
+            return [f"Not everything old could be removed: {error}"]
+        return []

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from ansible.module_utils.releases.containers import (
     is_of,
     patiently,
     problem_of,
+    restarts_of,
 )
 from ansible.module_utils.releases.edge import Edge
 
@@ -108,10 +109,20 @@ class Verifier:
     edge: in front of them.
     hashes: what each service's containers are to be labelled with.
     deadline: by ``time.monotonic()``, for everything but the stable window.
+    known: ids of the containers that were there before anything was changed: any restart of another one counts, of
+        these only one in the stable window. None for all.
     """
 
-    def __init__(self, stack: Stack, edge: Edge, hashes: dict[str, str], deadline: float) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        edge: Edge,
+        hashes: dict[str, str],
+        deadline: float,
+        known: Collection[str] | None = None,
+    ) -> None:
         self.stack, self.edge, self.hashes, self.deadline = stack, edge, hashes, deadline
+        self.known = known
         self.notes: list[str] = []
 
     def problem(self, services: Sequence[str] | None = None) -> tuple[str, list[Any]] | None:
@@ -167,13 +178,15 @@ class Verifier:
 
         :raises ServiceError: a container restarted, ended or got unhealthy.
         """
-        before = {one.id: one.attrs["RestartCount"] for ours in self.stack.containers().values() for one in ours}
+        before = restarts_of(one for ours in self.stack.containers().values() for one in ours)
+        if self.known is not None:
+            before = {name: count for name, count in before.items() if name in self.known}
         end = time.monotonic() + seconds
         while True:
             for service, ours in self.stack.containers().items():
                 for container in ours:
                     restarts = container.attrs["RestartCount"] - before.get(container.id, 0)
-                    if restarts:
+                    if restarts > 0:
                         raise ServiceError(f"{service} restarted {restarts} time(s) while it was watched", [container])
             found = self.problem()
             if found:

@@ -101,17 +101,26 @@ def describe_path(path: Path) -> dict[str, Any] | None:
 
 def importable(names: Iterable[str]) -> dict[str, bool]:
     """Return whether this Python finds each top-level module; none is imported."""
-    return {name: name in sys.modules or PathFinder.find_spec(name) is not None for name in names}
+
+    def found(name: str) -> bool:
+        spec = PathFinder.find_spec(name)
+        # a folder of that name without code has no origin
+        return spec is not None and spec.origin is not None
+
+    return {name: name in sys.modules or found(name) for name in names}
 
 
-def read_units(names: list[str]) -> dict[str, dict[str, str]]:
-    """Return what systemd says of each unit: `active` and `enabled`, empty texts where it does not answer."""
-    units = {name: {"active": "", "enabled": ""} for name in names}
+def read_units(names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return what systemd says of each unit: `active` and `enabled` in its words, empty texts where it does not answer.
+
+    `reload` is whether its file is newer than what systemd has read.
+    """
+    units: dict[str, dict[str, Any]] = {name: {"active": "", "enabled": "", "reload": False} for name in names}
     if not names:
         return units
     try:
         answer = subprocess.run(
-            ["systemctl", "show", *names, "--property=Id,ActiveState,UnitFileState"],
+            ["systemctl", "show", *names, "--property=Id,ActiveState,UnitFileState,NeedDaemonReload"],
             capture_output=True,
             text=True,
             timeout=SYSTEMD_SECONDS,
@@ -122,5 +131,9 @@ def read_units(names: list[str]) -> dict[str, dict[str, str]]:
     for block in answer.stdout.split("\n\n"):
         said = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         if said.get("Id") in units:
-            units[said["Id"]] = {"active": said.get("ActiveState", ""), "enabled": said.get("UnitFileState", "")}
+            units[said["Id"]] = {
+                "active": said.get("ActiveState", ""),
+                "enabled": said.get("UnitFileState", ""),
+                "reload": said.get("NeedDaemonReload") == "yes",
+            }
     return units

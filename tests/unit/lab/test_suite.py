@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -99,14 +100,32 @@ def test_long_runs_are_asked_for(tmp_path: Path) -> None:
     assert all("INTEGR8SCODE_TEST_LONG" in part.environment for part in suite.make_parts(tmp_path, long=True).values())
 
 
-def test_one_lane_where_the_machine_is_small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    made = Suite(Settings(tmp_path), {}, tmp_path)
-    wanted = ["lab", "site", "docker"]
+def test_one_lane_where_the_machine_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(suite, "_free_memory_mb", lambda: suite.LANE_MEMORY_MB)
-    assert made.lanes(wanted) == [["site"], ["lab", "docker"]]
+    assert suite.lane_count() == 2
     monkeypatch.setattr(suite, "_free_memory_mb", lambda: suite.LANE_MEMORY_MB - 1)
-    assert made.lanes(wanted) == [wanted]
+    assert suite.lane_count() == 1
+
+
+def test_whoever_is_free_takes_the_next_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = Suite(Settings(tmp_path), {}, tmp_path)
+    began: list[str] = []
+    site_ends = threading.Event()
+
+    def run(name: str) -> None:
+        began.append(name)
+        if name == "site":
+            assert site_ends.wait(30)
+        if name == "k3s":
+            site_ends.set()
+
+    monkeypatch.setattr(made, "run", run)
+    monkeypatch.setattr(suite, "lane_count", lambda: 2)
+    # the last one begins while the first still runs
+    made.run_side_by_side(["docker", "k3s", "site"])
+    assert began[0] == "site"
+    assert sorted(began) == ["docker", "k3s", "site"]
 
 
 def test_long_runs_have_longer(run: object, monkeypatch: pytest.MonkeyPatch) -> None:

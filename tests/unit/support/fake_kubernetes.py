@@ -274,6 +274,10 @@ class FakeKubernetes:
                 )
             if target.resource == "selfsubjectrulesreviews":
                 return 201, {"status": {"resourceRules": self.rules(body["spec"]["namespace"], account)}}
+            asked = body.get("spec", {}).get("resourceAttributes")
+            if target.resource == "selfsubjectaccessreviews" and asked:
+                wanted = Target(asked.get("group", ""), asked["namespace"], asked["resource"], "", "", asked["verb"])
+                return 201, {"status": {"allowed": self.allowed(wanted, account)}}
         if target.resource in BASIC:
             return 201, {}
         return self.answer(method, target, parts.path, body, dry="dryRun" in query)

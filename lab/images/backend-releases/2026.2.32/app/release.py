@@ -1,8 +1,7 @@
 """What is different in release 2026.2.32: it starts, and its backend never says that it is healthy."""
 
-from fastapi import HTTPException
-
 from app import executions
+from fastapi import HTTPException
 
 NAME = "2026.2.32"
 STARTING = "Starting application with dishka DI"

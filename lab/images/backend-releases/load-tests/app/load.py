@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
+from app.state import state_of
 from fastapi import APIRouter, Path, Request
 from sse_starlette.sse import EventSourceResponse
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from app.state import state_of
 
 router = APIRouter(tags=["load test"])
 

@@ -37,7 +37,7 @@ def application(tmp_path: Path) -> Path:
 
 
 def trial(project_root: Path, application: Path, *workers: str) -> subprocess.CompletedProcess[str]:
-    script = (project_root / "roles/integr8scode/files/trial.py").read_text()
+    script = (project_root / "plugins/module_utils/releases/trial.py").read_text()
     command = [sys.executable, "-c", script, *workers]
     return subprocess.run(command, cwd=application, capture_output=True, text=True, timeout=30, check=False)
 

@@ -1,0 +1,171 @@
+"""Locks and ends of a run over several servers, with real playbooks on this machine in place of servers.
+
+A folder stands for each server, and a command for what the role does with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+HOSTS = ["a", "b", "c"]
+ROLE = "integr8scode"
+
+
+def part(name: str) -> dict[str, Any]:
+    return {"ansible.builtin.include_role": {"name": ROLE, "tasks_from": name}}
+
+
+PLAYS = [
+    {
+        "hosts": "all",
+        "gather_facts": False,
+        "any_errors_fatal": True,
+        "tasks": [
+            {
+                "ansible.builtin.set_fact": {
+                    "__integr8scode_tag": "2026.2.20",
+                    "__integr8scode_state": {"release": {"id": "old"}},
+                }
+            },
+            part("lock_all.yml"),
+            {"ansible.builtin.command": "ls {{ folder }}", "register": "seen"},
+        ],
+    },
+    {
+        "hosts": "all",
+        "gather_facts": False,
+        "serial": [1, "100%"],
+        "max_fail_percentage": 0,
+        "tasks": [
+            {
+                "block": [
+                    part("beat_all.yml"),
+                    {"name": "Ship", "ansible.builtin.command": "test ! -e {{ integr8scode_base }}/bad"},
+                    {"ansible.builtin.file": {"path": "{{ integr8scode_base }}/shipped", "state": "touch"}},
+                    {
+                        "release_lock": {
+                            "state": "released",
+                            "base": "{{ integr8scode_base }}",
+                            "run": "{{ integr8scode_run }}",
+                        }
+                    },
+                    part("done.yml"),
+                ],
+                "rescue": [part("failed.yml")],
+            }
+        ],
+    },
+]
+
+
+class Servers:
+    """Folders that stand for servers, and a run over them."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder, self.root = folder, root
+        for host in HOSTS:
+            (folder / host).mkdir()
+        (folder / "play.yml").write_text(yaml.safe_dump(PLAYS))
+
+    def run(self, order: list[str] | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
+        variables = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "folder": str(self.folder),
+            "integr8scode_base": f"{self.folder}/{{{{ inventory_hostname }}}}",
+            "integr8scode_run": "this-run",
+            **more,
+        }
+        inventory = {"all": {"vars": variables, "hosts": dict.fromkeys(order or HOSTS)}}
+        (self.folder / "hosts.yml").write_text(yaml.safe_dump(inventory, sort_keys=False))
+        return subprocess.run(
+            [
+                Path(sys.executable).parent / "ansible-playbook",
+                "-i",
+                self.folder / "hosts.yml",
+                self.folder / "play.yml",
+            ],
+            cwd=self.root,
+            env={**os.environ, "ANSIBLE_CONFIG": str(self.root / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def hold(self, host: str, **more: Any) -> Path:
+        """Let another run hold a server."""
+        owner = {"run": "other", "action": "deploy", "what": "2026.2.19", "by": "ops@elsewhere", **more}
+        path = self.folder / host / "lock" / "owner.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps({"heartbeat": time.time(), **owner}))
+        return path
+
+    def locked(self) -> list[str]:
+        return [host for host in HOSTS if (self.folder / host / "lock/owner.json").exists()]
+
+    def shipped(self) -> list[str]:
+        return [host for host in HOSTS if (self.folder / host / "shipped").exists()]
+
+
+@pytest.fixture
+def servers(tmp_path: Path, project_root: Path) -> Servers:
+    return Servers(tmp_path, project_root)
+
+
+def test_all_are_locked_in_one_order_and_given_back_one_by_one(servers: Servers) -> None:
+    run = servers.run(["c", "a", "b"])
+    assert run.returncode == 0, run.stdout + run.stderr
+    order = [line.partition("(item=")[2][0] for line in run.stdout.splitlines() if "(item=" in line]
+    assert order == ["a", "b", "c"]
+    assert servers.shipped() == HOSTS
+    assert servers.locked() == []
+
+
+def test_one_that_is_another_run_s_keeps_this_run_from_all(servers: Servers) -> None:
+    other = servers.hold("b")
+    before = other.read_bytes()
+    run = servers.run()
+    assert run.returncode == 2
+    assert "Nothing was changed." in run.stdout
+    assert "b: Another run works on this server: deploy 2026.2.19 by ops@elsewhere" in run.stdout
+    assert servers.shipped() == []
+    assert servers.locked() == ["b"]
+    assert other.read_bytes() == before
+    # the third was not asked for once it was clear
+    assert not (servers.folder / "c/lock").exists()
+
+
+def test_a_dead_run_s_lock_is_taken_over_and_named(servers: Servers) -> None:
+    servers.hold("b", heartbeat=1)
+    run = servers.run()
+    assert run.returncode == 0, run.stdout
+    assert "b: the lock of deploy 2026.2.19 by ops@elsewhere" in run.stdout
+    assert servers.shipped() == HOSTS
+
+
+def test_a_failure_leaves_the_rest_untouched_and_nothing_locked(servers: Servers) -> None:
+    (servers.folder / "a/bad").touch()
+    run = servers.run()
+    assert run.returncode == 2
+    assert servers.shipped() == []
+    assert servers.locked() == []
+    for line in ("a: failed at Ship; old was left as it is", "b: untouched; old serves", "c: untouched; old serves"):
+        assert line in run.stdout
+
+
+def test_a_run_that_takes_longer_than_its_lease_says_that_it_lives(servers: Servers) -> None:
+    # a third of a second is over before the first batch, so what waits is renewed before each
+    run = servers.run(integr8scode_lock_lease_seconds=1)
+    assert run.returncode == 0, run.stdout + run.stderr
+    order = [line.partition("(item=")[2][0] for line in run.stdout.splitlines() if "(item=" in line]
+    assert order == ["a", "b", "c", "a", "b", "c", "b", "c"]

@@ -1,0 +1,704 @@
+"""A whole switch: what it does in which order, what users notice of it, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible.module_utils.backups.archive import BackupError
+from ansible.module_utils.releases import lock, switch
+from ansible.module_utils.releases.lock import LockedError
+
+from tests.unit.releases.fake_server import INFRASTRUCTURE, SERVICES, WORKERS, FakeServer
+
+NEVER_HEALTHY = {"hash": "two", "healthy_after": None}
+
+
+def unlocked(server: FakeServer) -> bool:
+    return not (server.base / "lock/owner.json").exists()
+
+
+def changes(log: list[str]) -> list[str]:
+    """What happened to containers."""
+    return [line for line in log if line.split()[0] in ("create", "stop")]
+
+
+# -- forward
+
+
+def test_a_first_deploy_starts_all_of_it(server: FakeServer) -> None:
+    server.release("one")
+    outcome = server.switch("one")
+    assert (outcome.result, outcome.release, outcome.cause) == ("ok", "one", "")
+    assert outcome.sentences == ["Release one serves."]
+    assert set(server.hashes()) == set(SERVICES)
+    assert server.current == "one"
+    (entry,) = server.history()
+    assert (entry["action"], entry["result"], entry["release"], entry["previous"]) == ("deploy", "ok", "one", None)
+    assert (entry["by"], entry["from"], entry["run"]) == ("ops@desk", "desk", "run01")
+    assert unlocked(server)
+
+
+def test_the_next_release_replaces_what_is_another_one_in_order_and_nobody_notices(server: FakeServer) -> None:
+    server.deployed("one")
+    kept = server.ids(*INFRASTRUCTURE, "edge")
+    server.release("two")
+    outcome = server.switch("two")
+    assert outcome.result == "ok", outcome
+    assert server.unharmed(), (server.outages, server.cut, server.to_nobody)
+    assert server.current == "two"
+    assert server.ids(*INFRASTRUCTURE, "edge") == kept
+    assert {name: server.hashes()[name] for name in ("backend", "frontend", *WORKERS)} == {
+        name: ["two"] for name in ("backend", "frontend", *WORKERS)
+    }
+    assert changes(server.log) == [
+        "create backend two",
+        "stop backend one",
+        "create frontend two",
+        "stop frontend one",
+        "stop k8s-worker one",
+        "create k8s-worker two",
+        "stop pod-monitor one",
+        "create pod-monitor two",
+        "stop result-processor one",
+        "create result-processor two",
+        "stop coordinator one",
+        "create coordinator two",
+    ]
+    assert server.history()[-1]["previous"] == "one"
+
+
+def test_a_copy_is_drained_before_it_stops_and_its_place_is_free_only_when_its_address_is_gone(
+    server: FakeServer,
+) -> None:
+    server.deployed("one")
+    old = server.running("backend")[0].address
+    server.release("two")
+    server.switch("two")
+    about = [line for line in server.log if "backend" in line]
+    assert about[0].startswith("trial ") or about[0] == "create backend two"
+    assert [line for line in about if line.startswith(("drain", "stop"))] == [
+        f"drain backend {old}",
+        f"drain backend_streams {old}",
+        "stop backend one",
+    ]
+    ready = [line for line in about if line.startswith("ready")]
+    assert sorted(ready) == ["ready backend ", "ready backend_streams "]
+    assert about.index(ready[0]) > about.index("stop backend one")
+
+
+def test_requests_are_waited_for_and_streams_are_not_waited_for_as_long(server: FakeServer) -> None:
+    server.deployed("one")
+    server.busy = {"backend": 10}
+    server.release("two")
+    began = server.clock.monotonic()
+    assert server.switch("two", stable_seconds=0).result == "ok"
+    assert server.cut == []
+    assert server.clock.monotonic() - began >= 10
+
+    server.busy = {"backend_streams": 3600}
+    server.release("three")
+    began = server.clock.monotonic()
+    assert server.switch("three", stable_seconds=0, stream_seconds=5).result == "ok"
+    assert server.cut == ["backend_streams two"]
+    assert server.clock.monotonic() - began < 60
+    assert "1 requests or event streams of the old backend were still open when their time was over" in server.told()
+
+
+def test_a_request_without_end_is_cut_off_when_its_time_is_over(server: FakeServer) -> None:
+    server.deployed("one")
+    server.busy = {"frontend": 3600}
+    server.release("two")
+    assert server.switch("two", drain_seconds=7).result == "ok"
+    assert server.cut == ["frontend one"]
+
+
+def test_where_all_is_as_it_should_be_no_container_is_touched(server: FakeServer) -> None:
+    server.deployed("one")
+    ids = server.ids()
+    outcome = server.switch("one")
+    assert outcome.result == "ok"
+    assert server.ids() == ids
+    assert server.log == []
+
+
+def test_a_release_that_is_another_one_for_one_worker_replaces_that_one_alone(server: FakeServer) -> None:
+    server.deployed("one")
+    same = {name.replace("-", "_"): {"hash": "one"} for name in ("backend", "frontend", *WORKERS)}
+    server.release("two", **{**same, "pod_monitor": {"hash": "two"}})
+    assert server.switch("two").result == "ok"
+    assert changes(server.log) == ["stop pod-monitor one", "create pod-monitor two"]
+    assert "trial coordinator k8s-worker pod-monitor result-processor" in server.log
+
+
+def test_infrastructure_is_replaced_first_when_its_own_definition_is_another_one(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", mongo={"hash": "mongo-9"})
+    assert server.switch("two").result == "ok"
+    assert changes(server.log)[:3] == ["stop mongo first", "create mongo mongo-9", "create backend two"]
+    assert server.hashes()["kafka"] == ["first"]
+
+
+def test_a_service_that_the_release_does_not_have_is_removed(server: FakeServer) -> None:
+    server.deployed("one", grafana={})
+    server.release("two")
+    assert server.switch("two").result == "ok"
+    assert "grafana" not in server.hashes()
+
+
+def test_without_memory_for_two_the_copy_is_replaced_in_place(server: FakeServer) -> None:
+    server.deployed("one")
+    server.free_mb = 120
+    server.release("two")
+    assert server.switch("two").result == "ok"
+    assert changes(server.log)[:2] == ["stop backend one", "create backend two"]
+    assert server.outages == ["backend", "frontend"]
+    assert "in its place: there is no memory for two" in server.told()
+
+
+def test_the_room_for_a_second_copy_is_its_own_limit(server: FakeServer) -> None:
+    server.deployed("one", backend={"hash": "one", "memory": 700})
+    server.free_mb = 400
+    server.release("two", backend={"hash": "two", "memory": 700})
+    assert server.switch("two").result == "ok"
+    assert server.outages == ["backend"]
+
+
+def test_workers_go_in_groups_of_the_asked_size(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two")
+    server.switch("two", workers_at_once=3)
+    assert "group 1 of 1: k8s-worker, pod-monitor, result-processor" in server.told()
+    server.release("three")
+    server.switch("three", workers_at_once=1)
+    assert "group 3 of 3: result-processor" in server.told()
+
+
+def test_the_coordinator_waits_for_executions(server: FakeServer) -> None:
+    server.deployed("one")
+    server.executions = {"e1": server.clock.time() + 25}
+    server.release("two")
+    outcome = server.switch("two", executions_wait_seconds=60)
+    assert (outcome.result, outcome.lost) == ("ok", [])
+    assert server.clock.time() > server.executions["e1"]
+    assert changes(server.log)[-2:] == ["stop coordinator one", "create coordinator two"]
+
+
+def test_what_is_lost_when_the_wait_is_over_is_named(server: FakeServer) -> None:
+    server.deployed("one")
+    server.executions = {"e1": server.clock.time() + 9999, "e2": server.clock.time()}
+    server.release("two")
+    outcome = server.switch("two", executions_wait_seconds=4)
+    assert (outcome.result, outcome.lost) == ("ok", ["e1"])
+    assert "Executions that were queued or running and are lost: e1." in outcome.sentences
+    assert server.history()[-1]["lost_executions"] == ["e1"]
+
+
+def test_a_database_that_cannot_be_asked_is_told_without_its_password(server: FakeServer) -> None:
+    server.deployed("one")
+    server.executions = None
+    server.release("two")
+    assert server.switch("two").result == "ok"
+    assert "the executions cannot be counted: pymongo.errors" in server.told()
+    assert "secret" not in server.told()
+
+
+def test_users_passwords_are_set_when_they_are_new_and_only_then(server: FakeServer) -> None:
+    server.passwords("a")
+    server.deployed("one")
+    assert (server.base / "secrets/seeded").read_text().strip().endswith("secrets/a/user_passwords.json")
+    server.release("two")
+    server.switch("two")
+    assert "seed" not in server.log
+    server.passwords("b")
+    server.switch("two")
+    assert server.log.count("seed") == 1
+
+
+def test_the_edge_gets_its_configuration_without_being_replaced(server: FakeServer) -> None:
+    server.deployed("one")
+    pid, edge = server.edge.pid, server.ids("edge")
+    server.release("two", edge="another edge\n")
+    assert server.switch("two").result == "ok"
+    assert (server.edge.loaded, server.edge.pid, server.ids("edge")) == ("another edge\n", pid + 1, edge)
+    assert server.unharmed()
+    assert not (server.base / "edge/run/servers.state").exists()
+
+
+def test_programs_load_certificates_that_are_newer(server: FakeServer) -> None:
+    server.deployed("one")
+    server.clock.pass_by(5)
+    server.renew("tls/internal/frontend/server.crt")
+    assert server.switch("one").result == "ok"
+    assert server.log == ["SIGHUP frontend"]
+    server.switch("one")
+    assert server.log == ["SIGHUP frontend"]
+
+
+def test_data_is_dumped_before_anything_changes(server: FakeServer) -> None:
+    server.release("one")
+    server.switch("one", backup_before=True)
+    assert server.backups == []  # a first deploy has no data
+    server.release("two")
+    outcome = server.switch("two", backup_before=True, backup_directory="/backups")
+    assert server.backups == ["/backups"]
+    assert "The data before it: /backups/dump" in outcome.sentences
+
+
+# -- refused: nothing is changed
+
+
+def refused(server: FakeServer, outcome: Any, *, ids: set[int]) -> None:
+    assert outcome.result == "refused"
+    assert outcome.sentences[0] == "Nothing was changed."
+    assert server.ids() == ids
+    assert changes(server.log) == []
+    assert unlocked(server)
+    assert [entry["result"] for entry in server.history()] == ["ok"] * len(server.history())
+
+
+def test_a_release_that_does_not_fit_is_refused(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two")
+    server.failing["run --rm --no-deps --no-TTY --volume"] = "run_coordinator.py is missing"
+    outcome = server.switch("two")
+    refused(server, outcome, ids=server.ids())
+    assert outcome.release == "one"
+    assert "run_coordinator.py is missing" in outcome.cause
+    assert outcome.sentences[-1] == "Release one serves on."
+    assert server.current == "one"
+
+
+def test_a_refused_first_deploy_leaves_not_even_a_network(server: FakeServer) -> None:
+    server.release("one")
+    server.failing["run --rm --no-deps --no-TTY --volume"] = "no"
+    outcome = server.switch("one")
+    refused(server, outcome, ids=set())
+    assert server.log == ["down"]
+    assert outcome.sentences[-1] == "Nothing was deployed before."
+
+
+def test_a_release_that_is_not_there_is_refused(server: FakeServer) -> None:
+    server.deployed("one")
+    outcome = server.switch("two")
+    refused(server, outcome, ids=server.ids())
+    assert "kept: one" in outcome.cause
+
+
+def test_a_dump_that_fails_stops_the_deploy(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.deployed("one")
+    server.release("two")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise BackupError("no space left")
+
+    monkeypatch.setattr(switch.application, "create", full)
+    outcome = server.switch("two", backup_before=True)
+    refused(server, outcome, ids=server.ids())
+    assert outcome.cause == "the backup before the deploy failed: no space left"
+
+
+def test_who_has_lost_the_lock_changes_nothing(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.deployed("one")
+    server.release("two")
+
+    def lost(*_: Any, **__: Any) -> None:
+        raise LockedError("Nothing was changed. Another run has it.")
+
+    monkeypatch.setattr(lock, "beat", lost)
+    outcome = server.switch("two")
+    assert outcome.sentences == ["Nothing was changed.", "Another run has it."]
+    assert changes(server.log) == []
+
+
+# -- back
+
+
+def undone(server: FakeServer, outcome: Any, why: str) -> None:
+    assert outcome.result == "rolled_back", outcome
+    assert why in outcome.cause
+    assert outcome.release == "one"
+    assert server.current == "one"
+    assert outcome.sentences[0].startswith("Deploy of release two failed: ")
+    assert outcome.sentences[1] == "Release one was put back and serves."
+    assert {name: found for name, found in server.hashes().items() if name in ("backend", "frontend", *WORKERS)} == {
+        name: ["one"] for name in ("backend", "frontend", *WORKERS)
+    }
+    entry = server.history()[-1]
+    assert (entry["result"], entry["release"], entry["serving"]) == ("rolled_back", "two", "one")
+    assert why.splitlines()[0] in entry["message"]
+    assert unlocked(server)
+
+
+def test_a_backend_that_never_gets_healthy_is_taken_back_and_the_old_one_was_never_gone(server: FakeServer) -> None:
+    server.deployed("one")
+    kept = server.ids()
+    server.release("two", backend=NEVER_HEALTHY)
+    began = server.clock.monotonic()
+    outcome = server.switch("two", healthy_timeout_seconds=60)
+    undone(server, outcome, "after 60 s backend is not healthy yet.\nLast lines of integr8scode-backend")
+    assert server.ids() == kept
+    assert server.unharmed()
+    decided = next(json.loads(line) for line in server.told().splitlines() if '"decision"' in line)
+    assert decided["seconds"] < 65
+    assert server.clock.monotonic() - began < 100
+
+
+def test_restarts_of_long_ago_do_not_keep_a_release_from_being_put_back(server: FakeServer) -> None:
+    server.deployed("one")
+    for live in server.containers_now:
+        live.restarts = 3
+    server.release("two", backend=NEVER_HEALTHY)
+    undone(server, server.switch("two"), "backend is not healthy yet")
+
+
+def test_a_frontend_that_dies_at_once_is_taken_back(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", frontend={"hash": "two", "dies_after": 0.5})
+    undone(
+        server, server.switch("two"), "the new frontend has ended, and Docker started it again"
+    )
+    assert server.unharmed()
+
+
+def test_a_worker_that_dies_at_once_is_taken_back_before_the_next_group(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", k8s_worker={"hash": "two", "dies_after": 2})
+    undone(server, server.switch("two"), "the new k8s-worker")
+    assert not any("result-processor" in line for line in changes(server.log))
+
+
+@pytest.mark.parametrize("stable", [30, 60])
+def test_a_worker_that_dies_after_a_while_is_taken_back(server: FakeServer, stable: float) -> None:
+    server.deployed("one")
+    server.release("two", result_processor={"hash": "two", "dies_after": 20})
+    undone(server, server.switch("two", stable_seconds=stable), "restarted 1 time(s) while it was watched")
+
+
+def test_one_that_died_before_it_was_watched_counts_too(server: FakeServer) -> None:
+    server.deployed("one")
+    server.executions = {"e1": server.clock.time() + 60}
+    server.release("two", k8s_worker={"hash": "two", "dies_after": 25})
+    undone(server, server.switch("two", executions_wait_seconds=60, stable_seconds=5), "k8s-worker restarted")
+
+
+def test_a_container_that_was_not_touched_may_have_restarted_before_it_was_watched(server: FakeServer) -> None:
+    server.deployed("one")
+    for live in server.running("kafka"):
+        live.restarts = 2
+    server.release("two")
+    assert server.switch("two").result == "ok"
+
+
+@pytest.mark.parametrize(
+    ("fails", "why"),
+    [
+        ("--no-recreate --scale backend=2", "no such image"),
+        ("up --detach --no-build --pull never k8s-worker pod-monitor", "disk full"),
+        ("up --detach --no-build --pull never coordinator", "disk full"),
+    ],
+)
+def test_a_compose_that_fails_is_taken_back(server: FakeServer, fails: str, why: str) -> None:
+    server.deployed("one")
+    server.release("two")
+    server.failing[f"{fails}"] = why
+
+    def mended(what: str) -> None:
+        # it fails forward only
+        if "undo:" in server.told():
+            server.failing.clear()
+
+    server.before_call = mended
+    undone(server, server.switch("two"), why)
+
+
+def test_infrastructure_that_does_not_come_up_is_put_back(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", mongo={"hash": "mongo-9", "healthy_after": None})
+    undone(server, server.switch("two"), "mongo is not healthy yet")
+    assert server.hashes()["mongo"] == ["first"]
+
+
+def test_an_edge_configuration_that_haproxy_refuses_changes_nothing_of_it(server: FakeServer) -> None:
+    server.deployed("one")
+    pid = server.edge.pid
+    server.release("two", edge="BROKEN\n")
+    undone(server, server.switch("two"), "HAProxy refuses the edge's configuration")
+    assert (server.edge.pid, (server.base / "edge/haproxy.cfg").read_text()) == (pid, "the edge\n")
+    assert not (server.base / "edge/.trial.cfg").exists()
+
+
+def test_an_edge_configuration_that_is_not_loaded_is_put_back(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", edge="WILL NOT LOAD\n")
+    undone(server, server.switch("two"), "did not load its new configuration")
+    assert (server.edge.loaded, (server.base / "edge/haproxy.cfg").read_text()) == ("the edge\n", "the edge\n")
+    assert not (server.base / "edge/run/servers.state").exists()
+
+
+def test_a_service_that_was_removed_comes_back(server: FakeServer) -> None:
+    server.deployed("one", grafana={})
+    server.release("two")
+    server.missing_groups = {"k8s-worker"}
+    server.before_call = lambda _: server.missing_groups.clear() if "undo:" in server.told() else None
+    undone(server, server.switch("two"), "no consumer group k8s-worker in Kafka")
+    assert server.hashes()["grafana"] == ["one"]
+
+
+def test_a_service_that_is_new_goes_again(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", grafana={"dies_after": 15})
+    undone(server, server.switch("two"), "grafana restarted")
+    assert "grafana" not in server.hashes()
+
+
+def test_passwords_that_cannot_be_set_are_not_set_by_the_way_back_either(server: FakeServer) -> None:
+    server.deployed("one")
+    server.passwords("a")
+    server.release("two")
+    server.failing["user-seed"] = "the seed fails"
+    undone(server, server.switch("two"), "the seed fails")
+
+
+@pytest.mark.parametrize("what", ["/", "/api/v1/health/live", "login"])
+def test_a_wrong_answer_through_the_edge_is_taken_back(server: FakeServer, what: str) -> None:
+    server.passwords("a")
+    server.deployed("one")
+    server.release("two")
+    server.answers[what] = 500
+    server.before_call = lambda _: server.answers.clear() if "undo:" in server.told() else None
+    undone(server, server.switch("two", healthy_timeout_seconds=20), "through the edge: HTTP status 500")
+
+
+def test_kubernetes_out_of_reach_is_taken_back(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two")
+    server.reports = [{"worker": "k8s-worker", "fatal": {"kind": "connect", "message": "refused"}, "results": []}]
+    server.before_call = lambda _: server.reports.clear() if "undo:" in server.told() else None
+    outcome = server.switch("two", kubernetes={"namespace": "integr8scode"})
+    undone(server, outcome, "k8s-worker: connect: refused")
+
+
+def test_an_error_of_the_program_itself_is_taken_back(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.deployed("one")
+    server.release("two")
+    monkeypatch.setattr(switch.Verifier, "log_in", lambda *_, **__: {}["nothing"])
+    outcome = server.switch("two")
+    # the way back asks for a login too
+    assert outcome.result == "failed"
+    assert "an error of its own: KeyError: 'nothing'" in outcome.cause
+    assert unlocked(server)
+
+
+def test_what_the_way_back_loses_is_named(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", coordinator={"hash": "two", "dies_after": 10})
+    server.executions = {"e1": server.clock.time() + 9999}
+    outcome = server.switch("two", executions_wait_seconds=2)
+    undone(server, outcome, "coordinator restarted")
+    assert outcome.lost == ["e1"]
+    assert "Executions that were queued or running and are lost: e1." in outcome.sentences
+    assert server.history()[-1]["lost_executions"] == ["e1"]
+
+
+def test_secrets_that_changed_meanwhile_are_no_reason_to_touch_more_on_the_way_back(server: FakeServer) -> None:
+    server.deployed("one")
+    # new secrets: the same release is another definition for k8s-worker, which this switch does not reach
+    path = server.base / "releases/one/docker-compose.yaml"
+    services = json.loads(path.read_text())
+    services["k8s-worker"]["hash"] = "one-with-new-secrets"
+    path.write_text(json.dumps(services))
+    worker = server.ids("k8s-worker")
+    server.release("two", backend=NEVER_HEALTHY)
+    undone(server, server.switch("two"), "backend is not healthy yet")
+    assert server.ids("k8s-worker") == worker
+
+
+def test_a_failed_first_deploy_leaves_nothing_running(server: FakeServer) -> None:
+    server.release("one", backend={"hash": "one", "healthy_after": None})
+    outcome = server.switch("one")
+    assert (outcome.result, outcome.release) == ("removed", "")
+    assert server.containers_now == []
+    assert server.log[-1].startswith("stop") or server.log[-1] == "down"
+    assert server.current == ""
+    assert "It was the first deploy" in outcome.sentences[1]
+    assert server.history()[-1]["result"] == "removed"
+    assert unlocked(server)
+
+
+def test_where_current_leads_nowhere_nothing_that_serves_is_taken_down(server: FakeServer) -> None:
+    server.deployed("one")
+    (server.base / "releases/one/release.json").unlink()
+    server.release("two", backend=NEVER_HEALTHY)
+    outcome = server.switch("two")
+    assert outcome.result == "failed"
+    assert "down" not in server.log
+    assert server.outages == []
+    assert "leads to no complete release" in outcome.sentences[1]
+
+
+def test_the_same_release_that_fails_has_nothing_to_go_back_to(server: FakeServer) -> None:
+    server.deployed("one")
+    live = server.running("k8s-worker")[0]
+    live.spec["dies_after"] = 3600
+    live.status = "exited"
+    server.failing["never k8s-worker"] = "no space left"
+    outcome = server.switch("one")
+    assert (outcome.result, outcome.release) == ("failed", "one")
+    assert "there is no other to put back: one" in outcome.sentences[1]
+
+
+def test_an_undo_that_fails_too_is_told_with_both_causes_and_a_cure(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", k8s_worker={"hash": "two", "dies_after": 1})
+    server.before_call = lambda what: server.failing.update(
+        {"k8s-worker": "the disk is full"} if "logs" in what else {}
+    )
+    outcome = server.switch("two")
+    assert outcome.result == "failed"
+    assert "the new k8s-worker" in outcome.cause
+    assert "after that: `docker compose up` failed with exit code 1: the disk is full" in outcome.cause
+    assert "Putting back what served before failed too: " in outcome.sentences[1]
+    assert outcome.sentences[2].endswith("ansible-playbook deploy.yml -e tag=one")
+    assert server.history()[-1]["result"] == "failed"
+    assert unlocked(server)
+
+
+# -- what is away, slow or full
+
+
+def test_an_engine_that_is_away_for_a_while_is_waited_for(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two")
+    gone: list[str] = []
+
+    def away(what: str) -> None:
+        # when the drained copy is stopped
+        if what == "stop backend" and not gone:
+            gone.append(what)
+            server.engine_back_at = server.clock.time() + 20
+
+    server.before_call = away
+    assert server.switch("two").result == "ok"
+    assert gone
+    assert server.unharmed()
+
+
+def test_an_engine_that_dies_with_a_removal_is_no_failure(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two")
+    gone: list[str] = []
+
+    def away(what: str) -> None:
+        # the container is gone, and so is the answer that says so
+        if what == "removed" and not gone:
+            gone.append(what)
+            server.engine_back_at = server.clock.time() + 5
+            server.engine("answer")
+
+    server.before_call = away
+    assert server.switch("two").result == "ok"
+    assert gone
+
+
+def test_an_engine_that_stays_away_is_told(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two")
+    server.before_call = lambda what: setattr(server, "engine_back_at", 2**40) if what == "stop backend" else None
+    outcome = server.switch("two")
+    assert outcome.result == "failed"
+    assert "the Docker Engine has been away for 90 s" in outcome.cause
+    assert unlocked(server)
+
+
+def test_an_engine_that_is_away_from_the_beginning_changes_nothing(server: FakeServer) -> None:
+    server.release("one")
+    server.engine_back_at = 2**40
+    outcome = server.switch("one")
+    assert outcome.result == "refused"
+    assert "the Docker Engine has been away for 90 s" in outcome.cause
+    assert unlocked(server)
+
+
+def test_a_full_disk_under_the_record_stops_nothing(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.deployed("one")
+    server.release("two")
+    opened = Path.open
+
+    def full(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path.name == "progress.jsonl":
+            raise OSError("No space left on device")
+        return opened(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", full)
+    assert server.switch("two").result == "ok"
+
+
+def test_a_lock_that_cannot_be_given_back_does_not_hide_how_it_ended(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.release("one")
+
+    def broken(*_: Any) -> None:
+        raise LockedError("it cannot be understood")
+
+    monkeypatch.setattr(lock, "release", broken)
+    outcome = server.switch("one")
+    assert outcome.result == "ok"
+    assert "The lock could not be given back: it cannot be understood" in outcome.sentences
+
+
+def test_a_history_that_cannot_be_written_does_not_hide_how_it_ended(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.release("one")
+
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(switch, "append_history", full)
+    assert server.switch("one").result == "ok"
+    assert "No space left on device" in server.told()
+
+
+def test_what_cannot_be_pruned_is_noted(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.release("one")
+
+    def stuck(*_: Any) -> None:
+        raise OSError("busy")
+
+    monkeypatch.setattr(switch, "prune", stuck)
+    outcome = server.switch("one")
+    assert outcome.result == "ok"
+    assert any("busy" in sentence for sentence in outcome.sentences)
+
+
+def test_a_refused_login_is_noted(server: FakeServer) -> None:
+    server.passwords("a")
+    server.deployed("one")
+    server.answers["login"] = 401
+    server.release("two")
+    outcome = server.switch("two")
+    assert outcome.result == "ok"
+    assert any("the login as user was answered with 401" in sentence for sentence in outcome.sentences)
+
+
+def test_a_refused_login_after_the_password_was_set_is_a_failure(server: FakeServer) -> None:
+    server.deployed("one")
+    server.passwords("a")
+    server.answers["login"] = 401
+    server.release("two")
+    undone(server, server.switch("two"), "although user-seed has just set this password")
+
+
+def test_the_outcome_knows_what_is_good() -> None:
+    assert [switch.Outcome(result, "").good for result in ("ok", "unchanged", "rolled_back", "failed")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert SimpleNamespace(**switch.Outcome("ok", "one").__dict__).lost == []
