@@ -161,7 +161,7 @@ class Comparer:
                 f"By hand: look at {what} on the server",
             )
 
-    def system(self) -> None:
+    def operating_system(self) -> None:
         """The operating system."""
         e, r, v = self.expected, self.result, self.value
         self._try("server", "server", "memory", lambda: system.compare_server(r, e["server"], v("server")))
@@ -304,7 +304,7 @@ class Comparer:
 
     def everything(self) -> Comparison:
         """All of it."""
-        self.system()
+        self.operating_system()
         self.network()
         self.docker()
         self.application()

@@ -270,10 +270,8 @@ def compare_release(result: Comparison, expected: Mapping[str, Any], facts: Mapp
     if lock:
         what = " ".join(str(lock.get(name) or "") for name in ("action", "what")).strip()
         result.notes.append(
-
-                f"While this was looked at, the server was locked by {lock.get('by', 'somebody')} ({what}): "
-                "what is found may be half of a change."
-
+            f"While this was looked at, the server was locked by {lock.get('by', 'somebody')} ({what}): "
+            "what is found may be half of a change."
         )
 
 

@@ -76,6 +76,18 @@ class Stack:
                 ),
             )
 
+    def _cure(self, one: Mapping[str, Any], key: str, value: Any) -> str:
+        """What `docker update` has changed Compose does not see, and so leaves: only the same command, or a new one."""
+        name = one["name"]
+        if key == "restart":
+            return f"By hand: docker update --restart {value} {name}"
+        if key == "memory" and value:
+            # the engine's own rule for swap, which it does not apply again
+            return f"By hand: docker update --memory {value} --memory-swap {2 * value} {name}"
+        if key in {"memory", "cpus"}:
+            return f"By hand: docker rm -f {name}, then {self.cure}"
+        return self.cure
+
     def _item(self, one: Mapping[str, Any]) -> str:
         # the name of a single copy may change with every deploy; the service's does not
         return str(one["service"])
@@ -111,7 +123,7 @@ class Stack:
                     aspect,
                     expected=_shown(key, wanted[key]),
                     found=_shown(key, one[key]),
-                    cure=self.cure,
+                    cure=self._cure(one, key, wanted[key]),
                     severity=severity,
                 )
         for key in ("command", "entrypoint", "user"):
