@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 _ORDER = ("problem", "warning", "unknown", "ok")
@@ -10,12 +12,27 @@ _SIGNS = {"problem": "PROBLEM", "warning": "WARNING"}
 SCHEMA = 1
 
 
-def _unseen(host: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+def doctor_inventory(sources: str | Iterable[str], project: str) -> list[str]:
+    """Return what ``-i`` names, so that a command for the project's folder means the same servers.
+
+    :param sources: the inventories of this run, as Ansible has them.
+    :param project: the project's folder; what lies in it is named from there.
+    """
+    listed = [sources] if isinstance(sources, str) else list(sources)
+    return [
+        # a list of hosts is no path
+        str(PurePath(one).relative_to(project)) if "," not in one and PurePath(one).is_relative_to(project) else one
+        for one in map(str, listed)
+    ]
+
+
+def _unseen(host: str, answer: Mapping[str, Any], inventory: Iterable[str]) -> dict[str, Any]:
     """A server whose doctor did not come to an end."""
+    ansible = "".join(["ansible ", *(f"-i {shlex.quote(one)} " for one in inventory), host])
     if answer.get("unreachable"):
-        found, cure = "cannot be reached by ssh", f"ssh to {host} by hand; ansible {host} -m ansible.builtin.ping -vvv"
+        found, cure = "cannot be reached by ssh", f"what ssh says: {ansible} -m ansible.builtin.ping -vvv"
     else:
-        found, cure = "could not be looked at", f"ansible {host} -m ansible.builtin.setup --become -vvv"
+        found, cure = "could not be looked at", f"what it says: {ansible} -m ansible.builtin.setup --become -vvv"
     words = str(answer.get("msg") or answer.get("module_stderr") or "no answer").strip().splitlines()
     finding = {
         "check": "reachable",
@@ -43,7 +60,10 @@ def doctor_document(hosts: list[str], hostvars: Mapping[str, Any]) -> dict[str, 
             kept = {key: answer[key] for key in ("status", "counts", "seconds", "at", "findings")}
             servers.append({"host": host, "reached": True, **kept})
         else:
-            servers.append(_unseen(host, answer))
+            known = hostvars[host]
+            sources = known.get("ansible_inventory_sources") or []
+            project = PurePath(str(known.get("playbook_dir") or "/nowhere")).parent
+            servers.append(_unseen(host, answer, doctor_inventory(sources, str(project))))
     servers.sort(key=lambda one: _ORDER.index(one["status"]))
     return {
         "schema": SCHEMA,
@@ -98,4 +118,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"doctor_document": doctor_document, "doctor_text": doctor_text}
+        return {"doctor_document": doctor_document, "doctor_text": doctor_text, "doctor_inventory": doctor_inventory}

@@ -64,6 +64,11 @@ options:
     description: The controller's clock when it asks, seconds since 1970; 0 compares with nothing.
     type: float
     default: 0
+  inventory:
+    description: What C(-i) names, for the commands that cure; empty where none is needed.
+    type: list
+    elements: str
+    default: []
   limit_seconds:
     description: How long one question may take.
     type: int
@@ -116,6 +121,7 @@ def main() -> None:
             "backups": {"type": "path", "default": "/var/backups/integr8scode"},
             "node_ip": {"type": "str", "default": ""},
             "controller_time": {"type": "float", "default": 0},
+            "inventory": {"type": "list", "elements": "str", "default": []},
             "limit_seconds": {"type": "int", "default": 15},
         },
         supports_check_mode=True,

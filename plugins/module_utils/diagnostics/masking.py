@@ -17,6 +17,12 @@ MASK = "***MASKED***"
 # shorter ones would take half of every text with them; the project refuses such passwords
 SHORTEST = 6
 _PIECE = 8
+# words that stand everywhere on such a server, in files of secrets too: no secrets, and nobody could read what is left
+# without them
+ORDINARY = frozenset({
+    "integr8scode", "hardmax71", "server", "backend", "frontend", "coordinator", "k8s-worker", "pod-monitor",
+    "result-processor", "saga-orchestrator", "event-replay", "dlq-processor", "registry", "default", "localhost",
+})  # fmt: skip
 
 # an occurrence of a form of 2 * GRAM - 1 characters holds a whole block of the text's blocks of GRAM characters
 GRAM = 6
@@ -112,7 +118,12 @@ def forms(secret: str) -> set[str]:
 
 
 def pieces(secret: str) -> set[str]:
-    """Parts of a secret that a parser shows when it stumbles over a character that is no part of a word."""
+    """Parts of a secret that a parser shows when it stumbles over a character that is no part of a word.
+
+    Not of a URL: what is secret in that is known by itself, and the rest are names of hosts and databases.
+    """
+    if "://" in secret:
+        return set()
     parts = re.split(r"[/@:%?#]", secret)
     return {one for one in parts if len(one) >= _PIECE} if len(parts) > 1 else set()
 
@@ -147,7 +158,7 @@ class Masker:
         self.known = len(known) - self.too_short
         self.masked = 0
         # a secret of several lines is masked line by line
-        words = {one for one in words if "\n" not in one}
+        words = {one for one in words if "\n" not in one and one not in ORDINARY}
         self._pattern = re.compile(_alternatives(sorted(words))) if words else None
         self._short = [one for one in words if len(one) < 2 * GRAM - 1]
         long = words.difference(self._short)

@@ -19,7 +19,7 @@ _K3S = "var/lib/rancher/k3s/server"
 # files that are secrets as a whole
 WHOLE = (
     "etc/rancher/k3s/token", "etc/rancher/node/password", f"{_K3S}/token", f"{_K3S}/node-token", f"{_K3S}/agent-token",
-    f"{_K3S}/cred/passwd", "etc/integr8scode/backup-copy.key", "root/.ssh/id_*", "etc/ssh/ssh_host_*_key",
+    "etc/integr8scode/backup-copy.key", "root/.ssh/id_*", "etc/ssh/ssh_host_*_key",
     f"{_K3S}/tls/**/*.key", f"{_K3S}/tls/*.key", "var/lib/rancher/k3s/agent/*.key", "etc/wireguard/*.key",
 )  # fmt: skip
 # files in which some values are
@@ -105,7 +105,14 @@ def _of_docker_login(text: str) -> Iterator[str]:
 def _of_k3s_token(text: str) -> Iterator[str]:
     """A token and the secret part of it: K10<hash>::server:<secret>."""
     yield text
-    yield text.strip().rpartition(":")[2]
+    if "::" in text:
+        yield text.strip().rpartition(":")[2]
+
+
+def _of_passwords(text: str) -> Iterator[str]:
+    """k3s' own logins, one a line: <password>,<user>,<id>,<groups>."""
+    for line in text.splitlines():
+        yield line.partition(",")[0]
 
 
 def of_containers(inspected: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -133,6 +140,7 @@ def collect(base: Path, *, root: Path = Path("/"), more: Callable[[], Iterable[s
     for path in [*(base / "kubeconfig").glob("*"), *_found(root, STRUCTURED)]:
         for value in _VALUE.findall(_read(path)):
             found.update(_of_k3s_token(value) if "::" in value else [value])
+    found.update(_of_passwords(_read(root / _K3S / "cred/passwd")))
     for path in _found(root, DOCKER_LOGINS):
         found.update(_of_docker_login(_read(path)))
     # paths and switches stand where a value could

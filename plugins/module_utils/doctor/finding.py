@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,7 +20,8 @@ class Finding:
     """A check's word on one thing.
 
     `status` is one of `STATUSES`. `item` names the thing where a check looks at several, '' else. `why` says what it
-    means for the users or the next deploy, `cure` is the exact command or step. `lines` are evidence: log lines.
+    means for the users or the next deploy, `cure` is the exact command or step: a command that is to be pasted stands
+    between backticks, or from a colon to the end. `lines` are evidence: log lines.
     """
 
     check: str
@@ -49,7 +51,7 @@ class Seen:
     """Everything that was asked of one server. `host` is its name in the inventory, for the cures.
 
     `settings` are what the playbook knows: `base`, `server_name`, `names` (of the public certificate), `https_port`,
-    `frontend_port`, `controller_time` (seconds since 1970, 0 when not told), `now`.
+    `frontend_port`, `controller_time` (seconds since 1970, 0 when not told), `now`, `inventory` (what `-i` names).
     """
 
     host: str
@@ -77,7 +79,8 @@ class Seen:
 
     def play(self, playbook: str, more: str = "") -> str:
         """The command that runs a playbook for this server alone."""
-        return f"ansible-playbook {playbook} --limit {self.host}{' ' + more if more else ''}"
+        inventory = "".join(f"-i {shlex.quote(one)} " for one in self.settings.get("inventory") or ())
+        return f"ansible-playbook {inventory}{playbook} --limit {self.host}{' ' + more if more else ''}"
 
 
 Judge = Callable[[Seen], list[Finding]]

@@ -43,11 +43,11 @@ def docker(seen: Seen) -> list[Finding]:
     lines: list[str] = (seen["units"] or {}).get("docker_lines", [])[-6:]
     text = "\n".join(lines).lower()
     reason = next((meaning for sign, meaning in _DOCKER_SIGNS if sign in text), "")
-    cure = "on the server: systemctl reset-failed docker; systemctl start docker; journalctl -u docker -n 50"
+    cure = "as root on the server: systemctl reset-failed docker; systemctl start docker; journalctl -u docker -n 50"
     if "daemon.json" in reason:
         cure = seen.play("playbooks/site.yml", "--tags docker")
     elif unit.get("ActiveState") == "active":
-        cure = "on the server: systemctl restart docker (the containers live on); journalctl -u docker -n 50"
+        cure = "as root on the server (the containers live on): systemctl restart docker; journalctl -u docker -n 50"
     found = f"Docker does not answer: {answer.problem}. Its unit is {state}{'; ' + reason if reason else ''}."
     return [Finding("docker", "problem", found, why, cure, lines=lines)]
 
@@ -68,16 +68,16 @@ def stack_unit(seen: Seen) -> list[Finding]:
         return [Finding("stack_unit", "problem", "integr8scode.service is not there.", why, site)]
     if unit.get("ActiveState") == "failed":
         why = "The stack was not started, or not stopped with its grace."
-        cure = "on the server: journalctl -u integr8scode -n 50; systemctl restart integr8scode"
+        cure = "as root on the server: journalctl -u integr8scode -n 50; systemctl restart integr8scode"
         found = f"integr8scode.service has failed ({unit.get('Result')})."
         return [Finding("stack_unit", "problem", found, why, cure)]
     if unit.get("UnitFileState") != "enabled":
         why = "After the next boot nothing serves."
-        cure = "on the server: systemctl enable integr8scode"
+        cure = "as root on the server: systemctl enable integr8scode"
         return [Finding("stack_unit", "problem", "integr8scode.service is not enabled.", why, cure)]
     if unit.get("ActiveState") != "active":
         why = "At the next shutdown the containers are killed without their grace. Or somebody has stopped the stack."
-        cure = "on the server: systemctl start integr8scode"
+        cure = "as root on the server: systemctl start integr8scode"
         found = f"integr8scode.service is {unit.get('ActiveState')}."
         return [Finding("stack_unit", "warning", found, why, cure)]
     return [Finding("stack_unit", "ok", "integr8scode.service is enabled and active.")]
@@ -94,17 +94,21 @@ def disk(seen: Seen) -> list[Finding]:
         full = full or inodes == 0
         tight = one["free_percent"] < TIGHT_PERCENT or (inodes or 100) < TIGHT_PERCENT
         cure = (
-            f"on the server: docker system df; journalctl --disk-usage; du -xh --max-depth=2 {one['path']} | sort -h | "
-            "tail. Safe to free: journalctl --vacuum-size=200M; docker image prune -f; docker builder prune -f"
+            f"as root on the server, `docker system df; journalctl --disk-usage; du -xh --max-depth=2 {one['path']} | "
+            "sort -h | tail` tells what holds the most; safe to free: journalctl --vacuum-size=200M; "
+            "docker builder prune -f"
         )
         if inodes is not None and inodes < TIGHT_PERCENT:
             cure = (
-                f"on the server: du -x --inodes --max-depth=3 {one['path']} | sort -n | tail names what holds the most "
-                "files. Safe to free: docker image prune -f; docker builder prune -f"
+                f"as root on the server, what holds the most files: du -x --inodes --max-depth=3 {one['path']} | "
+                "sort -n | tail"
             )
         if one["read_only"]:
             why = "Nothing can be written: Mongo, Kafka and k3s stop."
-            cure = f"on the server: dmesg | tail -n 50 tells why; then mount -o remount,rw {one['path']}, or repair it"
+            cure = (
+                "as root on the server, `dmesg | tail -n 50` tells why; a broken disk has to be repaired first, "
+                f"then: mount -o remount,rw {one['path']}"
+            )
             found.append(Finding("disk", "problem", f"{one['path']} is read-only.", why, cure, one["path"]))
         elif full:
             why = "Mongo, Kafka and k3s stop when they cannot write; their data may need a repair."
@@ -121,6 +125,11 @@ def disk(seen: Seen) -> list[Finding]:
     return [Finding("disk", "ok" if least else "unknown", text)]
 
 
+def _limit(one: dict[str, Any]) -> str:
+    """Where a container's limit of memory is said; workers are the ones with little."""
+    return "integr8scode_worker_memory" if one["memory_limit"] <= 200 << 20 else "its mem_limit in docker-compose.yaml"
+
+
 def memory(seen: Seen) -> list[Finding]:
     """What is left, and whether the limits of all containers fit beside k3s and the system."""
     told = seen["memory"]
@@ -128,7 +137,7 @@ def memory(seen: Seen) -> list[Finding]:
     if told["available_mib"] < LITTLE_MIB:
         text = f"Only {told['available_mib']} MiB of {told['total_mib']} MiB of memory are available."
         why = "The kernel will soon kill a program, mostly the largest: Mongo, Kafka or k3s."
-        cure = "on the server: ps -eo rss,comm --sort=-rss | head; more memory, or less beside the stack"
+        cure = "more memory, or less beside the stack; who has it, on the server: ps -eo rss,comm --sort=-rss | head"
         found.append(Finding("memory", "problem", text, why, cure))
     docker_answer = seen.answers.get("docker")
     containers: list[dict[str, Any]] = (docker_answer.value or {}).get("containers", []) if docker_answer else []
@@ -140,15 +149,14 @@ def memory(seen: Seen) -> list[Finding]:
             f"up to {budget} MiB; the server has {told['total_mib']}."
         )
         why = "When all of them need what they may have, the kernel kills one."
-        cure = "give the server more memory, or switch the observability profile off"
+        cure = "give the server more memory, or take away what runs beside the stack"
         found.append(Finding("memory", "warning", text, why, cure))
     for one in containers:
         used = one["memory"].get("used", 0)
         if one["memory_limit"] and used > 0.95 * one["memory_limit"]:
             text = f"{one['name']} uses {used >> 20} of the {one['memory_limit'] >> 20} MiB that it may have."
             why = "A little more, and the kernel kills it. Workers come close to it at their first start."
-            name = "integr8scode_worker_memory" if one["memory_limit"] <= 200 << 20 else "its mem_limit"
-            cure = f"raise {name} (240m), then {seen.site}"
+            cure = f"raise {_limit(one)}, then: {seen.site}"
             found.append(Finding("memory", "warning", text, why, cure, one["service"]))
     text = f"{told['available_mib']} of {told['total_mib']} MiB are available; the stack's budget is {budget} MiB."
     return found or [Finding("memory", "ok", text)]
@@ -163,13 +171,10 @@ def oom(seen: Seen) -> list[Finding]:
     for one in (docker_answer.value or {}).get("containers", []) if docker_answer else []:
         if one["oom_killed"] or one["memory"].get("oom_kills"):
             text = f"The kernel has killed a process of {one['name']} for reaching its limit of memory."
-            cure = (
-                f"raise its limit ({'integr8scode_worker_memory' if one['memory_limit'] <= 200 << 20 else 'mem_limit'}"
-                f"; it has {one['memory_limit'] >> 20} MiB), then {seen.site}"
-            )
+            cure = f"raise {_limit(one)} (it has {one['memory_limit'] >> 20} MiB), then: {seen.site}"
             found.append(Finding("oom", "problem", text, why, cure, one["service"]))
     if not found and killed:
-        cure = "on the server: journalctl -k --since -24h | grep -i 'out of memory'; see the check memory"
+        cure = "see the check memory; as root on the server: journalctl -k --since -24h | grep -i 'out of memory'"
         text = f"The kernel has killed {len(killed)} processes for memory within a day."
         found.append(Finding("oom", "warning", text, why, cure, lines=killed[-4:]))
     if found:
@@ -183,7 +188,7 @@ def clock(seen: Seen) -> list[Finding]:
     """The clock against the controller's, and who keeps it."""
     told = seen["clock"]
     why = "Tokens, certificates and the order of events go by it: logins and Kubernetes refuse what is not valid yet."
-    cure = "on the server: timedatectl set-ntp true; apt-get install systemd-timesyncd (or chrony); timedatectl status"
+    cure = "as root on the server: apt-get install -y systemd-timesyncd; timedatectl set-ntp true; timedatectl status"
     here = float(seen.settings.get("controller_time") or 0)
     apart = told["time"] - here if here else 0.0
     if abs(apart) > CLOCK_WARNING:
@@ -213,8 +218,8 @@ def dns(seen: Seen) -> list[Finding]:
     text = "; ".join(f"{name}: {problem}" for name, problem in bad.items())
     why = "A deploy cannot pull images. What runs, runs on."
     cure = (
-        f"on the server: resolvectl status; getent hosts {next(iter(bad))}; look at /etc/resolv.conf. A VPN may have "
-        "put its own server there."
+        "a VPN may have put its own server into /etc/resolv.conf; on the server: "
+        f"cat /etc/resolv.conf; resolvectl status; getent hosts {next(iter(bad))}"
     )
     status = "problem" if told["servers"] and len(bad) == len(told["names"]) else "warning"
     if not told["servers"]:

@@ -14,7 +14,10 @@ GROUPS = {
 
 
 def _logs(seen: Seen, service: str) -> str:
-    return f"on the server: cd {seen.current} && docker compose ps {service}; docker compose logs --tail 100 {service}"
+    return (
+        f"as root on the server: cd {seen.current} && docker compose ps --all {service}; "
+        f"docker compose logs --tail 100 {service}"
+    )
 
 
 def _silent(name: str, seen: Seen, why: str) -> list[Finding]:
@@ -47,7 +50,7 @@ def mongo(seen: Seen) -> list[Finding]:
         text = f"MongoDB refuses the login in {' and in '.join(refused)}: it is not the one that the database has."
         cure = (
             "put the database's password into the vault (integr8scode_mongo_root_password; it was made when the volume "
-            f"was empty, and stays), then {site}"
+            f"was empty, and stays), then: {site}"
         )
         found.append(Finding("mongo", "problem", text, why, cure))
     elif not told["same"]:
@@ -94,7 +97,8 @@ def kafka(seen: Seen) -> list[Finding]:
     if lonely:
         text = f"{', '.join(lonely)} runs, but is not in its consumer group."
         why = "It gets no events. A worker that was started or killed a minute ago joins within 45 s."
-        cure = f"run the doctor again in a minute; then {_logs(seen, lonely[0])}; docker compose restart {lonely[0]}"
+        cure = "run the doctor again in a minute; if it stays, "
+        cure += f"{_logs(seen, lonely[0])}; docker compose restart {lonely[0]}"
         return [Finding("kafka", "warning", text, why, cure)]
     return [Finding("kafka", "ok", f"Kafka is ready, with {len(told['groups'])} consumer groups.")]
 
@@ -114,7 +118,7 @@ def kafka_cluster_id(seen: Seen) -> list[Finding]:
     if wrong:
         places = "; ".join(f"the {place} has {one}" for place, one in wrong.items())
         text = f"Kafka's volume was made with cluster id {told['volume']}, but {places}."
-        cure = f"set integr8scode_kafka_cluster_id: {told['volume']} in the inventory, then {seen.site}"
+        cure = f"set integr8scode_kafka_cluster_id: {told['volume']} in the inventory, then: {seen.site}"
         return [Finding("kafka_cluster_id", "problem", text, why, cure)]
     return [Finding("kafka_cluster_id", "ok", "Kafka's cluster id is its volume's.")]
 
@@ -138,8 +142,9 @@ def edge(seen: Seen) -> list[Finding]:
                 "The application refuses an address after 60 requests a minute. Users who share an address (a proxy, "
                 "IPv6 through Docker's own proxy) share that."
             )
-            cure = "wait a minute. If users see it too: raise RATE_LIMITS in integr8scode_config, then " + seen.play(
-                "deploy.yml"
+            cure = (
+                "wait a minute. If users see it too, and something else limits requests: set RATE_LIMIT_ENABLED to "
+                f"false in integr8scode_config, then: {seen.site}"
             )
             found.append(Finding("edge", "warning", text, why, cure, name))
         elif status in (502, 503, 504):

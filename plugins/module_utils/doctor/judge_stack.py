@@ -35,8 +35,8 @@ def workers(seen: Seen) -> list[str]:
 
 
 def _filled(match: Match, seen: Seen) -> str:
-    site = seen.site
-    return match.signature.cure.replace("{site}", site).replace("{host}", seen.host).replace("{current}", seen.current)
+    cure = match.signature.cure.replace("{site}", seen.site).replace("{current}", seen.current)
+    return cure.replace("{renew}", seen.play("playbooks/renew-kubeconfig.yml"))
 
 
 def _lines(seen: Seen, name: str) -> list[str]:
@@ -69,10 +69,10 @@ def _with_reason(one: dict[str, Any], status: str, words: str, seen: Seen) -> Fi
     known = matches(lines)
     why, cure = (
         "Its part of the service is down.",
-        f"on the server: cd {seen.current} && docker compose logs --tail 100 {one['service']}",
+        f"as root on the server: cd {seen.current} && docker compose logs --tail 100 {one['service']}",
     )
     if one["state"] == "paused":
-        cure = f"on the server: docker unpause {one['name']}"
+        cure = f"as root on the server: docker unpause {one['name']}"
     elif one["oom_killed"]:
         words += "; the kernel killed it for memory"
         why = "It reached its limit of memory (see the check oom)."
@@ -81,7 +81,7 @@ def _with_reason(one: dict[str, Any], status: str, words: str, seen: Seen) -> Fi
         cure = _filled(known[0], seen)
     elif one["state"] in ("exited", "created"):
         name = one["service"]
-        cure = f"on the server: cd {seen.current} && docker compose up -d {name}; docker compose logs {name}"
+        cure = f"as root on the server: cd {seen.current} && docker compose start {name}; docker compose logs {name}"
     elif one["health"] == "starting":
         why, cure = "It does not serve yet.", "run the doctor again in three minutes"
     evidence = [known[0].line] if known else []
@@ -110,7 +110,7 @@ def containers(seen: Seen) -> list[Finding]:
     if foreign:
         text = f"Containers of the Compose project integr8scode come from elsewhere: {', '.join(foreign)}."
         why = "A deploy is refused: it would seize them."
-        cure = "on the server: docker compose ls --all names their folder; `docker compose down` there removes them"
+        cure = "as root on the server, `docker compose ls --all` names their folder; there: docker compose down"
         found.append(Finding("containers", "problem", text, why, cure))
     return found or [Finding("containers", "ok", f"All {len(names)} services run.")]
 
@@ -139,7 +139,7 @@ def worker_config(seen: Seen) -> list[Finding]:
                 text, first = f"{place} is not there.", ""
             else:
                 text = f"{place} is a {kind}, not a {'directory' if folder else 'file'}."
-                first = f"on the server: rmdir {mount['source']}; then here: " if kind == "directory" else ""
+                first = f"as root on the server `rmdir {mount['source']}`, then here: " if kind == "directory" else ""
             found.append(Finding("worker_config", "problem", text, why, f"{first}{cure}", one["service"]))
     return found or [Finding("worker_config", "ok", "Every file that a container mounts is there.")]
 
@@ -171,7 +171,7 @@ def kafka_topics(seen: Seen) -> list[Finding]:
     if headless:
         text = f"{len(headless)} topics have partitions without a leader: {_some(headless)}."
         why = "Events to them wait or are lost."
-        cure = f"on the server: cd {seen.current} && docker compose logs --tail 100 kafka"
+        cure = f"as root on the server: cd {seen.current} && docker compose logs --tail 100 kafka"
         return [Finding("kafka_topics", "problem", text, why, cure)]
     if not complaints:
         return [Finding("kafka_topics", "ok", f"{len(own)} topics, and nobody asked for another one.")]
@@ -181,11 +181,11 @@ def kafka_topics(seen: Seen) -> list[Finding]:
         like = [one for one in own if one.rpartition(".")[2].endswith(_without_prefix(name))]
         if like:
             text = f"A program asks for topic {name}; Kafka has {_some(like)}: the prefix is another one."
-            cure = f"correct the topics' prefix in integr8scode_config, then {seen.site}"
+            cure = f"correct the topics' prefix in integr8scode_config, then: {seen.site}"
             return [Finding("kafka_topics", "problem", text, why, cure, lines=complaints[-2:])]
     text = f"A program asked for a topic that Kafka did not have{': ' + _some(asked) if asked else ''}."
     cure = (
-        "Kafka was not ready then; topics are made on first use. If it goes on: on the server: "
+        "Kafka was not ready then; topics are made on first use. If it goes on, as root on the server: "
         f"cd {seen.current} && docker compose exec -e KAFKA_HEAP_OPTS=-Xmx96m kafka kafka-topics --list "
         "--bootstrap-server localhost:29092"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,6 +14,14 @@ CERTIFICATE_DAYS, TOKEN_DAYS, BACKUP_DAYS = 14, 3, 2
 LEASE_SECONDS = 1800
 RECOVER = "playbooks/recover-k3s.yml"
 _WELL = frozenset({"ok", "unchanged", "healed", "healthy", "noop"})
+REASON_LENGTH = 300
+_ENDED = {"rolled_back": "failed and was taken back", "removed": "failed and was removed", "failed": "failed"}
+# what that means, by how a deploy or a rollback has ended
+_HALF_DONE = {
+    "rolled_back": "The release before it serves, not the one that was meant to.",
+    "removed": "It was the first one: nothing serves.",
+    "failed": "What runs is not what was meant to run, or is not proven.",
+}
 
 
 def k3s(seen: Seen) -> list[Finding]:
@@ -25,7 +34,7 @@ def k3s(seen: Seen) -> list[Finding]:
         return [Finding("k3s", "problem", told["refusal"].replace(" Nothing has been changed.", ""), why, cure)]
     found = []
     for one in told["causes"]:
-        cure = f"{one['cure']} (then {look} says whether that was all)" if one["cure"] else heal
+        cure = f"{one['cure']}. Whether that was all, says: {look}" if one["cure"] else heal
         found.append(Finding("k3s", "problem", one["sentence"], why, cure, one["id"], one["evidence"][:4]))
     if not found and not told["healthy"]:
         text = f"k3s does not work{': ' + told['api_problem'] if told['api_problem'] else ', or was started just now'}."
@@ -38,16 +47,17 @@ def vpn(seen: Seen) -> list[Finding]:
     """VPNs and networks that are in each other's way."""
     why = "Replies to users may go into the VPN, containers may lose their way, and k3s may take the VPN's address."
     cure = (
-        "nordvpn set lan-discovery enabled, or leave the LAN and the cluster's networks out of AllowedIPs; pin "
-        f"k3s_node_ip in the inventory, then {seen.play('playbooks/site.yml', '--tags k3s')}"
+        "with NordVPN, on the server `nordvpn set lan-discovery enabled`; else leave the LAN and the cluster's "
+        "networks out of the VPN's AllowedIPs. Pin k3s_node_ip in the inventory, then: "
+        f"{seen.play('playbooks/site.yml', '--tags k3s')}"
     )
     found = [Finding("vpn", "warning", one, why, cure) for one in seen["k3s"]["network"]]
     return found or [Finding("vpn", "ok", "No VPN and no other network is in the way.")]
 
 
 _FIREWALL_CURES = {
-    "ufw": "on the server: ufw allow in on br-integr8scode to any port {port} proto tcp",
-    "firewalld": "on the server: firewall-cmd --permanent --zone=trusted --add-interface=br-integr8scode && "
+    "ufw": "as root on the server: ufw allow in on br-integr8scode to any port {port} proto tcp",
+    "firewalld": "as root on the server: firewall-cmd --permanent --zone=trusted --add-interface=br-integr8scode && "
     "firewall-cmd --reload",
 }
 
@@ -57,24 +67,22 @@ def _unreachable(seen: Seen, told: dict[str, Any]) -> Finding:
     port, gateway, reached = told["port"], told["gateway"], told["reached"]
     if told["host"] != "open":
         text = f"The Kubernetes API does not answer on this server (port {port}: {told['host']})."
-        return Finding("kubernetes_access", "problem", text, why, f"see the check k3s; {seen.play(RECOVER)}")
+        return Finding("kubernetes_access", "problem", text, why, f"see the check k3s; then: {seen.play(RECOVER)}")
     if gateway != told["bridge_gateway"] and told["bridge_gateway"]:
         text = (
             f"Containers call {gateway} for host.docker.internal, but Docker's bridge has {told['bridge_gateway']} "
             "now: it has moved since they were made."
         )
         cure = (
-            f"{seen.play('playbooks/site.yml', '--tags docker')} pins it (docker_bridge_address); then on the server: "
+            f"`{seen.play('playbooks/site.yml', '--tags docker')}` pins it (docker_bridge_address); then as root on "
+            f"the server: cd {seen.current} && docker compose up -d --force-recreate k8s-worker pod-monitor"
         )
-        cure += f"cd {seen.current} && docker compose up -d --force-recreate --no-deps k8s-worker pod-monitor"
         return Finding("kubernetes_access", "problem", text, why, cure)
     if reached == "refused":
         text = (
             f"From inside the stack's network {gateway}:{port} refuses the connection, on the server itself it is open."
         )
-        cure = (
-            f"k3s has a bind-address that leaves Docker's bridge out: {seen.play(RECOVER, '--check')} names the place"
-        )
+        cure = f"k3s has a bind-address that leaves Docker's bridge out. Where, says: {seen.play(RECOVER, '--check')}"
         return Finding("kubernetes_access", "problem", text, why, cure)
     firewalls = seen.answers.get("firewalls")
     names = list(firewalls.value or []) if firewalls else []
@@ -85,8 +93,8 @@ def _unreachable(seen: Seen, told: dict[str, Any]) -> Finding:
     )
     cure = next((_FIREWALL_CURES[one] for one in names if one in _FIREWALL_CURES), "")
     cure = cure or (
-        "on the server: nft list ruleset | grep -n -B3 -A3 drop; allow in its input chain: iifname br-integr8scode tcp "
-        "dport {port} accept"
+        "as root on the server, `nft list ruleset | grep -n -B3 -A3 drop` shows the rule; put before it: "
+        "iifname br-integr8scode tcp dport {port} accept"
     )
     return Finding("kubernetes_access", "problem", text, why, cure.replace("{port}", str(port)))
 
@@ -110,12 +118,14 @@ def kubernetes_access(seen: Seen) -> list[Finding]:
             cure = f"{renew} -e renew_force=true"
         elif answer["kind"] == "tls":
             text = f"{worker} cannot trust the Kubernetes API: {answer['problem']}."
-            cure = f"{renew}; if that does not help: {seen.play('playbooks/site.yml', '--tags k3s,kubernetes_access')}"
+            cure = (
+                f"`{renew}`; if that does not help: {seen.play('playbooks/site.yml', '--tags k3s,kubernetes_access')}"
+            )
         elif answer["kind"] == "kubeconfig":
             text, cure = f"The kubeconfig of {worker} cannot be used: {answer['problem']}.", renew
         else:
             text = f"The Kubernetes API answers {worker} with {answer['status'] or answer['problem']}."
-            cure = f"see the check k3s; {seen.play(RECOVER, '--check')}"
+            cure = f"see the check k3s; then: {seen.play(RECOVER, '--check')}"
         found.append(Finding("kubernetes_access", "problem", text, why, cure, worker))
     return found or [Finding("kubernetes_access", "ok", "Both workers reach the Kubernetes API from inside the stack.")]
 
@@ -129,7 +139,7 @@ def stack_dns(seen: Seen) -> list[Finding]:
     bad = {name: why for name, why in told["dns"].items() if why}
     deaf = {name: why for name, why in told["neighbours"].items() if why != "open"}
     why = "The programs find each other by these names."
-    cure = "on the server: systemctl restart docker (containers live on); docker network inspect integr8scode"
+    cure = "as root on the server (containers live on): systemctl restart docker; docker network inspect integr8scode"
     if bad:
         text = "; ".join(f"{name}: {problem}" for name, problem in bad.items())
         text = f"Names that Docker's DNS does not resolve inside the stack's network: {text}."
@@ -137,7 +147,7 @@ def stack_dns(seen: Seen) -> list[Finding]:
     if deaf:
         text = "; ".join(f"{name}: {problem}" for name, problem in deaf.items())
         text = f"From {told['from']}, neighbours in the stack's network do not answer: {text}."
-        cure = "see the check of that service; if it is well, a firewall is between: nft list ruleset | grep -n drop"
+        cure = "see that service's check; if it is well, a firewall is between, as root on the server: nft list ruleset"
         return [Finding("stack_dns", "problem", text, why, cure)]
     return [Finding("stack_dns", "ok", "The names of the stack are resolved inside its network.")]
 
@@ -160,7 +170,7 @@ def certificates(seen: Seen) -> list[Finding]:
         if one["not_before"] > seen.now + 60:
             text = f"The {kind} certificate is valid only from {_day(one['not_before'])} on."
             why = "Clients refuse it until then: the clock was wrong when it was made, or is now."
-            found.append(Finding("certificates", "problem", text, why, f"see the check clock; then {site}", kind))
+            found.append(Finding("certificates", "problem", text, why, f"see the check clock; then: {site}", kind))
         elif days < 0:
             why = "Browsers and clients refuse the connection."
             text = f"The {kind} certificate has ended on {_day(one['not_after'])}."
@@ -174,13 +184,13 @@ def certificates(seen: Seen) -> list[Finding]:
     if told["missing_names"]:
         text = f"The public certificate does not name {', '.join(told['missing_names'])}."
         why = "Browsers warn of it, clients refuse it."
-        cure = f"{site}; with a certificate of your own: have one issued for these names (integr8scode_tls_certificate)"
+        cure = f"if it is one of your own (integr8scode_tls_certificate), have one issued for these names; then: {site}"
         found.append(Finding("certificates", "problem", text, why, cure, "names"))
     own = told["certificates"]["public"].get("fingerprint")
     if told["served"] and own and told["served"] != own:
         text = "The edge still shows another certificate than the one on disk."
         why = "It was renewed, and the edge has not read it: the old one will end."
-        cure = f"on the server: cd {seen.current} && docker compose kill -s SIGUSR2 edge"
+        cure = f"as root on the server: cd {seen.current} && docker compose kill -s SIGUSR2 edge"
         found.append(Finding("certificates", "warning", text, why, cure, "served"))
     return found or [Finding("certificates", "ok", "All certificates are valid and name the server.")]
 
@@ -202,7 +212,7 @@ def tokens(seen: Seen) -> list[Finding]:
             found.append(Finding("tokens", "problem", text, why, renew, worker))
         elif days < TOKEN_DAYS:
             text = f"The token of {worker} ends in {days:.1f} days: the timer that renews it does not do so."
-            cure = f"{renew}; on the server: systemctl status integr8scode-renew-kubeconfig.timer"
+            cure = f"`systemctl status integr8scode-renew-kubeconfig.timer` on the server tells why; then: {renew}"
             found.append(Finding("tokens", "warning", text, why, cure, worker))
     return found or [Finding("tokens", "ok", f"The workers' tokens last {least:.0f} days or longer.")]
 
@@ -229,12 +239,12 @@ def lock(seen: Seen) -> list[Finding]:
                 "warning",
                 f"{text}; it is at work.",
                 why,
-                "wait for it; playbooks/status.yml shows how far it is",
+                f"wait for it; how far it is, shows: {seen.play('playbooks/status.yml')}",
             )
         ]
     if owner.get("phase") == "switching" or silent > LEASE_SECONDS:
         why = "Its run has ended without a word (killed, or the server was restarted); work may be half done."
-        cure = f"deploy again: that finishes or undoes it. Or, to only take the lock away: {unlock}"
+        cure = f"deploy again, which finishes or undoes it. To only take the lock away: {unlock}"
         return [
             Finding("lock", "problem", f"{text}; nothing was heard of it for {silent / 60:.0f} minutes.", why, cure)
         ]
@@ -242,26 +252,45 @@ def lock(seen: Seen) -> list[Finding]:
     return [Finding("lock", "warning", f"{text}; last heard {silent:.0f} s ago.", why, "wait for it to end")]
 
 
+def _release_tag(release: str) -> str:
+    """The tag of a release's id: `2026.2.20` of `2026.2.20-0c7a128ba328`."""
+    return re.sub(r"-[0-9a-f]{12}$", "", release)
+
+
+def _again(seen: Seen, entry: dict[str, Any]) -> str:
+    """The command that does the work of an entry again; '' where there is none."""
+    release = _release_tag(str(entry.get("release") or ""))
+    action = str(entry.get("action"))
+    if action == "deploy":
+        return seen.play("deploy.yml", f"-e tag={release}") if release else ""
+    if action == "rollback":
+        return seen.play("playbooks/rollback.yml", f"-e to={release}" if release else "")
+    playbook = {"backup": "playbooks/backup.yml", "recover-k3s": RECOVER}.get(action)
+    return seen.play(playbook) if playbook else ""
+
+
 def history(seen: Seen) -> list[Finding]:
     """The newest entry of each kind of work: did it end well?"""
     last: dict[str, dict[str, Any]] = {}
     for entry in seen["records"]["history"]:
-        # a rollback that went well makes good the deploy before it
+        # a deploy or a rollback that went well makes good the ones before it
         kind = "deploy" if entry.get("action") in ("deploy", "rollback") else str(entry.get("action"))
         last[kind] = entry
     found = []
     for kind, entry in last.items():
-        if str(entry.get("result")) in _WELL:
+        result = str(entry.get("result"))
+        if result in _WELL:
             continue
-        what = entry.get("release") or entry.get("rung") or ""
-        reason = entry.get("cause") or entry.get("message") or ""
         action = str(entry.get("action", kind))
-        text = f"The last {action} {what}".strip() + f" ({entry.get('at', '?')}, by {entry.get('by') or 'somebody'}) "
-        text += f"ended as {entry.get('result')}{': ' + str(reason) if reason else ''}."
-        why = "What runs is not what was meant to run, or is not proven." if kind == "deploy" else "It was not done."
-        again = {"deploy": "deploy.yml", "backup": "playbooks/backup.yml", "recover-k3s": RECOVER}.get(kind)
-        cure = f"cure the cause, then {seen.play(again)}" if again else "cure the cause and do it again"
-        status = "warning" if entry.get("result") == "rolled_back" or kind == "backup" else "problem"
+        what = f"{action} {entry.get('release') or entry.get('rung') or ''}".strip()
+        # what follows the first line is the log of who failed
+        reason = str(entry.get("cause") or entry.get("message") or "").strip().partition("\n")[0][:REASON_LENGTH]
+        text = f"The last {what} ({entry.get('at', '?')}, by {entry.get('by') or 'somebody'}) "
+        text += f"{_ENDED.get(result, f'ended as {result}')}{': ' + reason.rstrip('.') if reason else ''}."
+        why = _HALF_DONE.get(result if kind == "deploy" else "", "It was not done.")
+        again = _again(seen, entry)
+        cure = f"cure the cause, then: {again}" if again else "cure the cause and do it again"
+        status = "warning" if result == "rolled_back" or kind == "backup" else "problem"
         found.append(Finding("history", status, text, why, cure, action))
     return found or [
         Finding("history", "ok", "The last work of each kind ended well." if last else "Nothing was done yet.")
@@ -276,13 +305,13 @@ def jobs(seen: Seen) -> list[Finding]:
         timer = units.get(f"integr8scode-{job}.timer", {})
         if timer.get("LoadState") == "loaded" and timer.get("ActiveState") != "active":
             text = f"integr8scode-{job}.timer is {timer.get('ActiveState')}."
-            cure = f"on the server: systemctl enable --now integr8scode-{job}.timer"
+            cure = f"as root on the server: systemctl enable --now integr8scode-{job}.timer"
             found.append(Finding("jobs", "problem", text, f"Nothing starts the {job} any more.", cure, job))
         state = seen["records"]["jobs"].get(job) or {}
         if state.get("result") == "failed":
             text = f"The last {job} ({state.get('at', '?')}) failed: {state.get('message') or 'no reason given'}."
             why = f"Last success: {state.get('last_success') or 'never'}."
-            found.append(Finding("jobs", "problem", text, why, f"cure the cause, then {seen.play(play)}", job))
+            found.append(Finding("jobs", "problem", text, why, f"cure the cause, then: {seen.play(play)}", job))
     for kind, moment in seen["records"]["backups"].items():
         days = (seen.now - moment) / DAY
         if days > BACKUP_DAYS and units.get("integr8scode-backup.timer", {}).get("LoadState") == "loaded":

@@ -1,7 +1,7 @@
 """What the programs of the stack write when something is wrong, with its meaning and its cure.
 
-In a cure `{site}` stands for the command that runs site.yml for this server, `{host}` for the server, `{current}` for
-the running release's folder.
+In a cure `{site}` and `{renew}` stand for the commands that run site.yml and renew-kubeconfig.yml for this server,
+`{current}` for the running release's folder.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ SIGNATURES = (
         "unknown_key",
         r"extra_forbidden|Extra inputs are not permitted",
         "config.toml has a key that this release does not know",
-        "remove the key from integr8scode_config in the inventory, then {site}",
+        "remove the key from integr8scode_config in the inventory, then: {site}",
     ),
     _signature(
         "secret_key",
         r"validation error[^\n]*\n?[^\n]*SECRET_KEY|SECRET_KEY[^\n]*(?:Field required|at least 32|string_too_short)",
         "SECRET_KEY is missing or shorter than 32 characters",
-        "set integr8scode_secret_key in the vault (openssl rand -base64 48), then {site}",
+        "set integr8scode_secret_key in the vault (openssl rand -base64 48), then: {site}",
     ),
     _signature(
         "toml",
@@ -68,7 +68,7 @@ SIGNATURES = (
         "kubeconfig",
         r"Expected key current-context|Invalid kube-config|ConfigException",
         "the worker has no usable kubeconfig",
-        "ansible-playbook playbooks/renew-kubeconfig.yml --limit {host}",
+        "{renew}",
     ),
     _signature(
         "kubernetes_unreachable",
@@ -80,13 +80,13 @@ SIGNATURES = (
         "kubernetes_unauthorized",
         r"\(401\)[^\n]*Unauthorized|\"reason\": ?\"Unauthorized\"",
         "the Kubernetes API does not accept the worker's token",
-        "ansible-playbook playbooks/renew-kubeconfig.yml --limit {host}",
+        "{renew}",
     ),
     _signature(
         "cluster_id",
         r"InconsistentClusterIdException|Invalid cluster\.id in",
         "Kafka's volume was made with another cluster id than the one that it is started with",
-        "put the volume's id into integr8scode_kafka_cluster_id (the check kafka_cluster_id names it), then {site}",
+        "put the volume's id into integr8scode_kafka_cluster_id (the check kafka_cluster_id names it), then: {site}",
     ),
     _signature(
         "unknown_topic",
@@ -99,19 +99,19 @@ SIGNATURES = (
         r"KafkaConnectionError|NoBrokersAvailable|NodeNotReadyError|Unable (?:to )?bootstrap from|"
         r"GroupCoordinatorNotAvailable",
         "Kafka does not answer the program; after a restart of Kafka that passes within two minutes",
-        "wait two minutes; then on the server: cd {current} && docker compose logs --tail 50 kafka",
+        "wait two minutes; if it stays, as root on the server: cd {current} && docker compose logs --tail 50 kafka",
     ),
     _signature(
         "mongo_unreachable",
         r"ServerSelectionTimeoutError|AutoReconnect",
         "MongoDB cannot be reached",
-        "on the server: cd {current} && docker compose logs --tail 50 mongo",
+        "as root on the server: cd {current} && docker compose logs --tail 50 mongo",
     ),
     _signature(
         "redis_unreachable",
         r"redis\.exceptions\.(?:ConnectionError|TimeoutError)|Error \d+ connecting to redis",
         "Redis cannot be reached: logins fail although the backend counts as healthy",
-        "on the server: cd {current} && docker compose logs --tail 50 redis",
+        "as root on the server: cd {current} && docker compose logs --tail 50 redis",
     ),
     _signature(
         "upstream",
@@ -129,7 +129,7 @@ SIGNATURES = (
         "open_files",
         r"Too many open files",
         "the program may not open more files",
-        "raise integr8scode_nofile_limit, then {site}",
+        "raise integr8scode_nofile_limit, then: {site}",
     ),
     _signature(
         "processor",
@@ -147,7 +147,7 @@ SIGNATURES = (
         "java_memory",
         r"java\.lang\.OutOfMemoryError",
         "Kafka's heap is full",
-        "see the check memory; then on the server: cd {current} && docker compose logs --tail 50 kafka",
+        "see the check memory; then, as root on the server: cd {current} && docker compose logs --tail 50 kafka",
     ),
 )  # fmt: skip
 

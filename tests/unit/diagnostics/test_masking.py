@@ -262,12 +262,26 @@ def planted(tmp_path: Path) -> tuple[Path, Path, dict[str, str]]:
     secrets = {
         place: f"canary-{number:02}-geheim"
         for number, place in enumerate(
-            ["mongo", "key", "user", "seed", "token", "node", "docker", "kubeconfig", "wire", "env", "registry", "old"]
+            [
+                "mongo",
+                "key",
+                "user",
+                "seed",
+                "token",
+                "node",
+                "docker",
+                "kubeconfig",
+                "wire",
+                "env",
+                "registry",
+                "old",
+                "passwd",
+            ]
         )
     }
     key = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWZnaGlqa2xtbm9wcXJzdHV2"
     login = base64.b64encode(f"robot:{secrets['docker']}".encode()).decode()
-    url = f"mongodb://root:{quote(secrets['mongo'] + '/@', safe='')}@mongo:27017/x"
+    url = f"mongodb://root:{quote(secrets['mongo'] + '/@', safe='')}@mongo:27017/a_long_database?authSource=admin"
     files = {
         base / "secrets/aa/secrets.toml": tomli_w.dumps({"SECRET_KEY": secrets["key"], "MONGODB_URL": url}),
         base / "secrets/bb/user_passwords.json": json.dumps({"DEFAULT_USER_PASSWORD": secrets["user"]}),
@@ -279,6 +293,7 @@ def planted(tmp_path: Path) -> tuple[Path, Path, dict[str, str]]:
         base / "tls/public/server.key": f"-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n",
         root / "etc/rancher/k3s/token": f"K10aa::server:{secrets['token']}",
         root / "etc/rancher/node/password": secrets["node"],
+        root / "var/lib/rancher/k3s/server/cred/passwd": f"{secrets['passwd']},server,server,k3s:server\n",
         root / "root/.docker/config.json": json.dumps({"auths": {"ghcr.io": {"auth": login}}}),
         root / "etc/wireguard/wg0.conf": f"[Interface]\nPrivateKey = {secrets['wire']}\n",
         root / "etc/systemd/system/k3s.service.env": f"K3S_TOKEN='{secrets['env']}'\n",
@@ -300,11 +315,14 @@ def test_every_secret_that_lies_on_a_server_is_found(planted: tuple[Path, Path, 
     # the password is what the URL decodes to as well
     assert masker.text(f"{secrets['mongo']}/@") == MASK
     assert bytes(range(200, 232)).hex() not in masker.text(bytes(range(200, 232)).hex())
-    # names, paths and addresses stay
-    assert (
-        masker.text("root /etc/rancher/k3s/token 192.0.2.1 SECRET_KEY")
-        == "root /etc/rancher/k3s/token 192.0.2.1 SECRET_KEY"
-    )
+    # names, paths and addresses stay, those in the URL of the database and in the registry's login too
+    for text in (
+        "root /etc/rancher/k3s/token 192.0.2.1 SECRET_KEY",
+        "/opt/integr8scode/current integr8scode-backend-1 clientId=integr8scode-backend",
+        "a robot-account of ghcr.io writes to a_long_database with authSource=admin",
+        "the server, system:masters, k3s:server",
+    ):
+        assert masker.text(text) == text
 
 
 def test_a_server_without_any(tmp_path: Path) -> None:

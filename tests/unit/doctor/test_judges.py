@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils.doctor.examination import CHECKS, NAMES, registry_host
 
-from .conftest import DAY, NOW, Case
+from .conftest import DAY, NOW, SERVICES, Case
 
 
 def test_a_server_that_is_well_says_so_once_for_each_check(case: Case) -> None:
@@ -338,7 +340,9 @@ def test_a_cause_that_a_person_has_to_heal_keeps_its_cure(case: Case) -> None:
         "details": {},
     }
     case.at["k3s"].update(healthy=False, causes=[cause])
-    assert case.only("k3s", "problem").cure.startswith("make room (then ansible-playbook playbooks/recover-k3s.yml")
+    cure = case.only("k3s", "problem").cure
+    assert cure.startswith("make room. ")
+    assert cure.endswith("ansible-playbook playbooks/recover-k3s.yml --limit app1 --check")
 
 
 def test_k3s_that_is_not_there(case: Case) -> None:
@@ -598,8 +602,45 @@ def test_a_lock_that_cannot_be_read(case: Case) -> None:
 def test_work_that_ended_badly(case: Case, entry: dict[str, Any], status: str) -> None:
     case.at["records"]["history"].append({"at": "2026-05-02", "by": "ops", **entry})
     found = case.only("history", status)
-    assert entry["result"] in found.found
+    assert "failed" in found.found
     assert entry.get("message", "") in found.found
+
+
+def test_of_a_deploy_that_failed_the_first_line_is_told_and_the_command_that_does_it_again(case: Case) -> None:
+    message = "backend is starting after 45 s.\nLast lines of integr8scode-backend-4:\nINFO waiting"
+    entry = {"action": "deploy", "result": "rolled_back", "release": "sha-0123abc-564312bf9efa", "message": message}
+    case.at["records"]["history"].append(entry)
+    case.settings["inventory"] = ["inventories/production", "my hosts.yml"]
+    found = case.only("history", "warning")
+    assert found.found.endswith("failed and was taken back: backend is starting after 45 s.")
+    assert found.cure == (
+        "cure the cause, then: ansible-playbook -i inventories/production -i 'my hosts.yml' deploy.yml --limit app1 "
+        "-e tag=sha-0123abc"
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "status", "command"),
+    [
+        ({"action": "rollback", "result": "failed", "release": "2026.2.19-76b7dfe4242c"}, "problem",
+         "playbooks/rollback.yml --limit app1 -e to=2026.2.19"),
+        ({"action": "deploy", "result": "removed", "release": "2026.2.20-76b7dfe4242c"}, "problem",
+         "deploy.yml --limit app1 -e tag=2026.2.20"),
+        ({"action": "recover-k3s", "result": "failed"}, "problem", "playbooks/recover-k3s.yml --limit app1"),
+        ({"action": "restore", "result": "failed"}, "problem", "do it again"),
+    ],
+)  # fmt: skip
+def test_what_failed_has_the_command_that_does_it_again(
+    case: Case, entry: dict[str, Any], status: str, command: str
+) -> None:
+    case.at["records"]["history"].append(entry)
+    assert case.only("history", status).cure.endswith(command)
+
+
+@pytest.mark.parametrize("result", ["rolled_back", "removed", "failed"])
+def test_a_good_deploy_makes_the_one_before_good(case: Case, result: str) -> None:
+    case.at["records"]["history"] += [{"action": "deploy", "result": result}, {"action": "deploy", "result": "ok"}]
+    assert case.bad("history") == []
 
 
 def test_a_rollback_makes_a_failed_deploy_good(case: Case) -> None:
@@ -620,3 +661,37 @@ def test_a_job_that_failed(case: Case) -> None:
 def test_an_old_backup(case: Case) -> None:
     case.at["records"]["backups"]["k3s"] = NOW - 5 * DAY
     assert "5 days old" in case.only("jobs", "warning").found
+
+
+# -- cures
+
+
+def test_commands_of_cures_name_the_inventory_of_this_run_and_playbooks_that_exist(
+    case: Case, project_root: Path
+) -> None:
+    """Every kind of thing goes wrong at once, in each way that the tests above know of."""
+    case.settings["inventory"] = ["inventories/production"]
+    case.at["trust"]["missing_names"] = ["x"]
+    case.at["tokens"]["pod-monitor"]["expires"] = NOW - DAY
+    case.at["inside"]["kubernetes"]["k8s-worker"] = {"status": 401, "kind": "", "problem": ""}
+    case.at["k3s"].update(healthy=False, network=["a VPN is in the way"], warnings=["x"])
+    case.at["mongo"]["places"]["secrets.toml"] = "refused"
+    case.at["kafka_volume"]["volume"] = "other"
+    case.at["edge"]["api"]["status"] = 429
+    case.at["records"]["lock"] = {**OWNER, "heartbeat": NOW - 4000}
+    case.at["records"]["history"].append({"action": "deploy", "result": "failed", "release": "2026.2.20-76b7dfe4242c"})
+    case.at["records"]["jobs"]["backup"] = {"result": "failed"}
+    case.service("coordinator")["memory"]["used"] = 159 << 20
+    for name, service in zip(SAYINGS, SERVICES, strict=False):
+        case.at["logs"][f"integr8scode-{service}-1"] = [SAYINGS[name]]
+    cures = [one.cure for one in case.findings() if one.status != "ok"]
+    named = [
+        words for cure in cures for words in re.findall(r"ansible-playbook ((?:-i \S+ )?)(\S+\.yml) (\S+ \S+)", cure)
+    ]
+    assert len(named) >= 10
+    assert sum(cure.count("ansible-playbook") for cure in cures) == len(named)
+    assert {inventory for inventory, _, _ in named} == {"-i inventories/production "}
+    assert {limit for _, _, limit in named} == {"--limit app1"}
+    # it comes with the releases
+    there = {playbook for _, playbook, _ in named} - {"playbooks/unlock.yml"}
+    assert [playbook for playbook in there if not (project_root / playbook).is_file()] == []

@@ -11,7 +11,7 @@ import pytest
 from ansible.module_utils.doctor import examination, report
 from ansible.module_utils.doctor.finding import Finding
 from ansible.module_utils.doctor.runner import Probe
-from ansible.plugins.filter.doctor_report import doctor_document, doctor_text
+from ansible.plugins.filter.doctor_report import doctor_document, doctor_inventory, doctor_text
 
 SECRET = 'ca$na"ry\\ pass@word'
 PROBLEM = Finding("containers", "problem", "backend is down.", "Users wait.", "restart it", "backend", ["last words"])
@@ -125,6 +125,20 @@ def test_a_server_that_could_not_be_looked_at_is_a_problem(answer: Any) -> None:
     assert document["status"] == "problem"
     assert document["unreachable"] == ["a"]
     assert document["servers"][0]["findings"][0]["cure"]
+
+
+def test_how_to_reach_it_names_the_inventory_of_this_run() -> None:
+    known = hostvars(a={"unreachable": True, "msg": "No route"})
+    known["a"] |= {"ansible_inventory_sources": ["/p/inventories/x"], "playbook_dir": "/p/playbooks"}
+    (server,) = doctor_document(["a"], known)["servers"]
+    assert server["findings"][0]["cure"].endswith("ansible -i inventories/x a -m ansible.builtin.ping -vvv")
+
+
+def test_inventories_are_named_from_the_projects_folder() -> None:
+    assert doctor_inventory(["/p/inventories/x", "/etc/hosts.yml", "a,b"], "/p") == [
+        "inventories/x", "/etc/hosts.yml", "a,b",
+    ]  # fmt: skip
+    assert doctor_inventory("/p/x", "/p") == ["x"]
 
 
 def test_what_one_cause_hides_is_one_line() -> None:
