@@ -32,6 +32,7 @@ def _node(one: Mapping[str, Any]) -> dict[str, Any]:
         "ready": conditions.get("Ready", "Unknown"),
         "pressure": sorted(name for name, state in conditions.items() if name.endswith("Pressure") and state == "True"),
         "internal_ips": [a["address"] for a in status.get("addresses", []) if a.get("type") == "InternalIP"],
+        "labels": one["metadata"].get("labels") or {},
         "unschedulable": bool(one.get("spec", {}).get("unschedulable")),
         "taints": sorted(f"{t['key']}:{t['effect']}" for t in one.get("spec", {}).get("taints") or []),
     }
@@ -128,6 +129,11 @@ def _nodes(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, 
         result.add(
             "k3s", item, "schedulable", expected="takes pods", found="cordoned", cure=by_hand, severity="critical"
         )
+    # what pods are placed by; k3s itself sets labels of its configuration only when the Node is made
+    for label, value in {"kubernetes.io/hostname": node["name"], **expected.get("node_labels", {})}.items():
+        set_label = f"By hand: k3s kubectl label node {node['name']} --overwrite {label}={value}"
+        is_now = node["labels"].get(label, "not set")
+        result.same("k3s", item, f"label {label}", expected=value, found=is_now, cure=set_label)
     for pressure in node["pressure"]:
         by_hand = "By hand: free what it is short of; it goes by itself then"
         result.add("k3s", item, pressure, expected="none", found="under pressure", cure=by_hand, severity="critical")

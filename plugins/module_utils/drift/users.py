@@ -138,7 +138,7 @@ def _compare_account(result: Comparison, account: Mapping[str, Any], known: set[
     result.count("users")
     one = str(account["name"])
     if account["uid"] == 0 and one != "root":
-        by_hand = f"By hand: find out who made {one}, then userdel {one}"
+        by_hand = f"By hand: find out who made {one}, then userdel --force {one}"
         result.add(
             "users",
             one,
@@ -175,7 +175,11 @@ def _compare_sshd(result: Comparison, wanted: Mapping[str, str], facts: Mapping[
     else:
         for setting, value in wanted.items():
             found = facts["sshd"].get(setting, "not set")
-            cure = result.playbook("bootstrap")
+            # sshd takes the first value that it reads: that of another file, if the role's is as it should be
+            cure = (
+                f"By hand: grep -rni {setting} /etc/ssh/sshd_config /etc/ssh/sshd_config.d shows who says so before "
+                f"10-ops-user.conf; take that out, then {result.playbook('bootstrap')}"
+            )
             result.same(
                 "users", f"sshd {setting}", "setting", expected=value, found=found, cure=cure, severity="critical"
             )

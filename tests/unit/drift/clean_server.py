@@ -590,6 +590,7 @@ def answers() -> dict[str, Any]:
                     "ready": "True",
                     "pressure": [],
                     "internal_ips": ["192.0.2.10"],
+                    "labels": {"kubernetes.io/hostname": "app1"},
                     "unschedulable": False,
                     "taints": [],
                 }

@@ -318,6 +318,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "the login is refused": (put("registry|refused", True), "registry:ghcr.io#login"),
     "another k3s": (put("cluster|version", "v1.33.1+k3s1"), "k3s:API server#version"),
     "the node is not ready": (put("cluster|nodes|0|ready", "Unknown"), "k3s:Node app1#ready"),
+    "the node lost its name": (put("cluster|nodes|0|labels", {}), "k3s:Node app1#label kubernetes.io/hostname"),
     "the node is cordoned": (put("cluster|nodes|0|unschedulable", True), "k3s:Node app1#schedulable"),
     "the node has an old address": (
         put("cluster|nodes|0|internal_ips", ["192.0.2.99"]),

@@ -97,6 +97,7 @@ def test_the_playbook_changes_nothing_on_a_server(project_root: Path) -> None:
         "loop",
         "failed_when",
         "changed_when",
+        "environment",
     }
 
     def check(tasks: list[dict[str, Any]]) -> None:
