@@ -22,8 +22,8 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 def warnings(view: View) -> list[str]:
     """All of them, as sentences."""
     found = [
-        *_vpn(view),
-        *_overlaps(view),
+        *vpn(view),
+        *overlaps(view),
         *_unused_settings(view),
         *_nodes(view),
         *_machine(view),
@@ -43,7 +43,8 @@ def vpn_default(network: Network) -> list[str]:
     return sorted(name for name in best if kinds.get(name) in VPN_KINDS)
 
 
-def _vpn(view: View) -> Iterator[str]:
+def vpn(view: View) -> Iterator[str]:
+    """What a VPN does to this server's traffic."""
     network = view.facts.network
     kinds = {one.name: one.kind for one in network.interfaces}
     for name in vpn_default(network):
@@ -78,7 +79,8 @@ def _networks(network: Network, kinds: frozenset[str]) -> list[tuple[str, IpNetw
     return found
 
 
-def _overlaps(view: View) -> Iterator[str]:
+def overlaps(view: View) -> Iterator[str]:
+    """Networks of Docker, k3s and the outside that are in each other's way."""
     network = view.facts.network
     bridges = [
         (name, target)

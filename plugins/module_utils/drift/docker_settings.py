@@ -1,0 +1,134 @@
+"""Docker's own settings: daemon.json as the role docker writes it, and what is in force."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.module_utils.docker_daemon_common import (
+    CA_MARK,
+    ENGINE_PACKAGE,
+    DockerDaemonError,
+    build_config,
+    changed_keys,
+    is_older,
+    packages_for,
+    parse_os_release,
+)
+from ansible.module_utils.drift.findings import Comparison
+from ansible.module_utils.drift.reading import text
+
+CONFIG = "/etc/docker/daemon.json"
+PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def packages(os_release: str, expected: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Docker's packages on this system with their least versions. Raises DockerDaemonError for another system."""
+    found = []
+    for name in packages_for(parse_os_release(os_release)):
+        minimum = ""
+        if name == ENGINE_PACKAGE:
+            minimum = str(expected.get("engine_min_version") or "")
+        elif name.startswith("docker-compose"):
+            minimum = str(expected.get("compose_min_version") or "")
+        found.append({"name": name, "role": "docker", "minimum": minimum})
+    return found
+
+
+def files(expected: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The files that the module docker_daemon writes, as `owned_files` takes them; daemon.json is compared by key."""
+    found: list[dict[str, Any]] = [{"path": CONFIG, "mode": "0600", "owner": 0, "group": 0, "role": "docker"}]
+    for registry, pem in (expected.get("registry_ca_certificates") or {}).items():
+        content = CA_MARK + "\n".join(PEM.findall(pem or "")) + "\n"
+        path = f"/etc/docker/certs.d/{registry}/ca.crt"
+        found.append({"path": path, "content": content, "mode": "0644", "owner": 0, "group": 0, "role": "docker"})
+    return found
+
+
+def collect_settings() -> dict[str, Any]:
+    """daemon.json's content; None when it is no JSON object."""
+    try:
+        found = json.loads(text(CONFIG) or "{}")
+    except ValueError:
+        found = None
+    return {"config": found if isinstance(found, dict) else None}
+
+
+def bridge_of(facts: Mapping[str, Any]) -> str:
+    """Address of docker0 as it is written down."""
+    return str((facts.get("config") or {}).get("bip", ""))
+
+
+def compare_settings(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Compare daemon.json with `daemon` (the parameters of the module docker_daemon)."""
+    cure = result.site("docker")
+    if facts["config"] is None:
+        result.add("docker", CONFIG, "content", expected="JSON", found="something else", cure=cure, severity="critical")
+        return
+    wanted = dict(expected["daemon"])
+    options = wanted.pop("options", {})
+    # left to itself docker0 keeps what was written down once
+    address = wanted.pop("bridge_address", "") or bridge_of(facts)
+    try:
+        meant = build_config(bridge_address=address, options=options, **wanted)
+    except DockerDaemonError as error:
+        result.not_asked(
+            "docker", "the wanted settings", str(error), "By hand: correct the docker_… variables of the inventory"
+        )
+        return
+    result.count("docker", len(meant))
+    for name in sorted(changed_keys(json.dumps(facts["config"]), meant)):
+        shown = [json.dumps(one[name]) if name in one else "not set" for one in (meant, facts["config"])]
+        # a proxy's or mirror's URL may hold a password
+        if "@" in "".join(shown):
+            shown = ["as in the inventory", "another value"]
+        result.add("docker", CONFIG, name, expected=shown[0], found=shown[1], cure=cure)
+
+
+def compare_engine(
+    result: Comparison,
+    expected: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    packages: Mapping[str, Any],
+) -> None:
+    """Compare what the running engine says with daemon.json and with the package that is installed."""
+    cure = result.site("docker")
+    config = settings.get("config") or {}
+    meant = {
+        "live-restore": expected["daemon"]["live_restore"],
+        "log-driver": "json-file",
+        **expected["daemon"]["options"],
+    }
+    result.count("docker", 3)
+    minimum = str(expected.get("engine_min_version") or "")
+    if minimum and is_older(str(facts["version"]), minimum):
+        result.add(
+            "docker",
+            "engine",
+            "version",
+            expected=f"{minimum} or newer",
+            found=facts["version"],
+            cure=cure,
+            severity="critical",
+        )
+    in_force = {"live-restore": facts["live_restore"], "log-driver": facts["log_driver"]}
+    for name, value in in_force.items():
+        # where the file is wrong, that is told
+        if name in config and config[name] == meant.get(name) != value:
+            by_hand = "By hand: systemctl reload docker.service (live-restore), or systemctl restart docker.service"
+            result.add("docker", "engine", f"{name} in force", expected=config[name], found=value, cure=by_hand)
+    package = str((packages.get("docker.io") or {}).get("version") or "")
+    version = package.partition(":")[2] or package
+    if version and not version.startswith(str(facts["version"]).partition("+")[0].partition("-")[0]):
+        by_hand = "By hand: systemctl restart docker.service (containers live on) starts the installed one"
+        result.add(
+            "docker",
+            "engine",
+            "restart",
+            expected=f"the installed {package}",
+            found=f"{facts['version']} runs",
+            cure=by_hand,
+        )

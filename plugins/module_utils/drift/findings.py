@@ -1,0 +1,151 @@
+"""One difference between a server and what was deployed, and the list that all comparisons write into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Severity = Literal["critical", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
+# in the order in which a report shows them
+AREAS = (
+    "server", "address", "clock", "disk", "docker", "files", "packages", "units", "kernel", "users", "firewall",
+    "ports", "release", "containers", "networks", "volumes", "registry", "k3s", "kubernetes", "expiry", "backup",
+)  # fmt: skip
+BY_HAND = "By hand: "
+LONGEST = 300  # characters of what is shown of a value
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference. `cure` is one command, or a sentence that begins with `By hand: `; all texts are one line."""
+
+    area: str
+    item: str
+    aspect: str
+    expected: str
+    found: str
+    severity: Severity
+    cure: str
+
+    @property
+    def id(self) -> str:
+        """What it is known by in every run."""
+        return f"{self.area}:{self.item}#{self.aspect}"
+
+    def as_dict(self) -> dict[str, str]:
+        """As the report has it."""
+        kind = "manual" if self.cure.startswith(BY_HAND) else "playbook"
+        return {"id": self.id, **asdict(self), "cure_kind": kind}
+
+
+@dataclass(frozen=True)
+class Unasked:
+    """What could not be asked, so that nothing can be said of it."""
+
+    area: str
+    what: str
+    why: str
+    cure: str
+
+
+def line(value: object) -> str:
+    """A value as one line of text that fits into a report."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple | set | frozenset):
+        value = ", ".join(str(one) for one in (sorted(value, key=str) if isinstance(value, set | frozenset) else value))
+    text = " ".join(str("" if value is None else value).split())
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+@dataclass
+class Comparison:
+    """What one host's comparisons have found. `host` is its name in the inventory, for the cures."""
+
+    host: str
+    findings: dict[str, Finding] = field(default_factory=dict)
+    unasked: list[Unasked] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    checked: dict[str, int] = field(default_factory=dict)
+
+    def site(self, role: str = "") -> str:
+        """The command that has a role put right what it owns."""
+        tags = f" --tags {role}" if role else ""
+        return f"ansible-playbook playbooks/site.yml --limit {self.host}{tags}"
+
+    def deploy(self, tag: str) -> str:
+        """The command that ships the release that is meant to run."""
+        return f"ansible-playbook deploy.yml --limit {self.host} -e tag={tag}" if tag else self.site("integr8scode")
+
+    def playbook(self, name: str, *more: str) -> str:
+        """The command of another playbook."""
+        return " ".join([f"ansible-playbook playbooks/{name}.yml --limit {self.host}", *more])
+
+    def count(self, area: str, number: int = 1) -> None:
+        """Remember that so many things of an area were compared."""
+        self.checked[area] = self.checked.get(area, 0) + number
+
+    def add(
+        self,
+        area: str,
+        item: str,
+        aspect: str,
+        *,
+        expected: object,
+        found: object,
+        cure: str,
+        severity: Severity = "warning",
+    ) -> None:
+        """Add a finding; a second one of the same id is the same one."""
+        one = Finding(area, line(item), aspect, line(expected), line(found), severity, line(cure))
+        self.findings.setdefault(one.id, one)
+
+    def same(
+        self,
+        area: str,
+        item: str,
+        aspect: str,
+        *,
+        expected: object,
+        found: object,
+        cure: str,
+        severity: Severity = "warning",
+    ) -> bool:
+        """Compare two values, count it, add a finding where they differ. Returns whether they are equal."""
+        self.count(area)
+        if expected == found:
+            return True
+        self.add(area, item, aspect, expected=expected, found=found, cure=cure, severity=severity)
+        return False
+
+    def not_asked(self, area: str, what: str, why: str, cure: str, severity: Severity = "critical") -> None:
+        """Something did not answer: that is no clean server, and what is missing is said."""
+        entry = Unasked(area, line(what), line(why), line(cure))
+        if entry in self.unasked:
+            return
+        self.unasked.append(entry)
+        self.add(area, what, "asked", expected="an answer", found=why, cure=cure, severity=severity)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the module returns."""
+        order = {name: number for number, name in enumerate(AREAS)}
+        found = sorted(
+            self.findings.values(),
+            key=lambda one: (SEVERITIES.index(one.severity), order[one.area], one.item, one.aspect),
+        )
+        return {
+            "findings": [one.as_dict() for one in found],
+            "could_not_ask": [asdict(one) for one in self.unasked],
+            "notes": list(dict.fromkeys(self.notes)),
+            "checked": {area: self.checked[area] for area in AREAS if self.checked.get(area)},
+        }
+
+
+def problem(answers: Mapping[str, Any], name: str) -> str:
+    """Why a probe has no answer; "" when it has one."""
+    answer = answers.get(name)
+    if not isinstance(answer, Mapping):
+        return "it was not asked"
+    return str(answer.get("why", ""))
