@@ -117,6 +117,13 @@ def progress(host: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def switches(host: Any, since: float) -> list[tuple[float, float]]:
+    """When switches began and ended (unix seconds) that have begun after a moment."""
+    said = host.check_output(f"for said in {RUNS}/*/progress.jsonl; do head -n 1 $said; tail -n 1 $said; done")
+    moments = [json.loads(line)["at"] for line in said.splitlines()]
+    return [(began, ended) for began, ended in zip(moments[::2], moments[1::2], strict=True) if began > since]
+
+
 def newest_run(host: Any) -> str:
     """Name of the newest switch; empty before the first one."""
     return str(host.run(f"ls -t {RUNS} | head -n 1").stdout.strip())

@@ -101,7 +101,7 @@ def test_all_is_well(server: tuple[int, ssl.SSLContext]) -> None:
         *(kind.name for kind in release_load.LOGINS),
     }
     # keep-alive: a client's first request alone needs a new connection
-    assert sum(not record.reused for record in short) == 10
+    assert sum(not record.reused for record in short) == 20
     assert set(release_load.releases(records)) == {"9.9.9", "8.8.8"}
     numbers = [record.number for record in records if record.number > 0]
     assert len(numbers) == len(set(numbers)) == len(Handler.posts)
@@ -122,4 +122,5 @@ def test_spans_and_pauses() -> None:
     assert release_load.pauses(lives, "stream") == pytest.approx([0.5, 0.2])
     assert release_load.between(lives, 5.1, 5.3) == []
     assert release_load.between(lives, 4, 6) == lives[:2]
+    assert release_load.outside(lives, [(0, 1), (15, 20)]) == lives[1:2]
     assert release_load.longest([Record("get", 0, 1), Record("login", 0, 9), Record("post", 0, 2)]) == 2
