@@ -96,7 +96,9 @@ def state_problems(state: dict[str, Any], needs: dict[str, Any]) -> list[str]:
             "containers and volumes. Move its data away and remove it (`docker compose down` in its folder keeps the "
             "volumes, `down --volumes` deletes them)."
         )
-    own = {"docker-proxy", "haproxy"} if state["containers"].get("edge") else set()
+    # an engine that cannot be asked (site.yml mends that) may still publish the ports of what was deployed
+    deployed = state["release"] is not None and not state["docker"]["available"]
+    own = {"docker-proxy", "haproxy"} if state["containers"].get("edge") or deployed else set()
     for port in needs["ports"]:
         listener = state["listeners"].get(str(port))
         if listener is not None and listener not in own and not (foreign["containers"] and listener == "docker-proxy"):

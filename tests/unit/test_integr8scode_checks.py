@@ -55,6 +55,8 @@ def state(**changes: Any) -> dict[str, Any]:
         "foreign": {"containers": [], "volumes": []},
         "containers": {},
         "listeners": {},
+        "docker": {"available": True},
+        "release": None,
         "memory": {"total_bytes": 16 * 2**30, "available_bytes": 8 * 2**30},
         "disk": {"base": room, "docker": room},
         **changes,
@@ -70,6 +72,9 @@ def test_a_fresh_server_passes() -> None:
 
 def test_own_ports_pass_and_others_are_named() -> None:
     running = state(containers={"edge": [{}]}, listeners={"443": "docker-proxy"})
+    # python3-docker was removed, say
+    unasked = state(docker={"available": False}, release={"id": "1"}, listeners={"443": "docker-proxy"})
+    assert checks.state_problems(unasked, NEEDS) == []
     assert checks.state_problems(running, NEEDS) == []
     (problem,) = checks.state_problems(state(listeners={"443": "nginx"}), NEEDS)
     assert "port 443 is taken by nginx" in problem
