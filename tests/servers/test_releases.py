@@ -178,18 +178,20 @@ def test_a_tag_that_was_moved_goes_back_to_the_bytes_that_ran(host: Any, playboo
     assert history(host)[-1]["action"] == "rollback"
 
 
-def files_and_environment(host: Any) -> dict[str, str]:
+def files_and_environment(host: Any) -> dict[str, Any]:
     """All that the release and its containers were given, secrets apart."""
-    found = json.loads(
-        host.check_output("docker inspect $(docker ps -q -f label=com.docker.compose.project=integr8scode)")
-    )
-    configs = {one["Config"]["Labels"]["com.docker.compose.service"]: one["Config"] for one in found}
+    names = "docker ps -q -f label=com.docker.compose.project=integr8scode"
+    inspected = json.loads(host.check_output(f"docker inspect $({names})"))
     return {
         "release": host.check_output(f"cd {BASE}/current/ && find . -type f -exec sha256sum {{}} + | sort"),
         "edge": host.check_output(f"sha256sum {BASE}/edge/haproxy.cfg"),
-        "environment": json.dumps(sorted([service, *sorted(config["Env"])] for service, config in configs.items())),
+        # Docker keeps variables in no order
+        "environment": {
+            one["Config"]["Labels"]["com.docker.compose.service"]: (sorted(one["Config"]["Env"]), one["Config"]["Cmd"])
+            for one in inspected
+        },
         "config.toml": host.check_output(
-            "for id in $(docker ps -q -f label=com.docker.compose.project=integr8scode); do "
+            f"for id in $({names}); do "
             "docker exec $id sh -c 'sha256sum /app/*.toml' 2>/dev/null | grep -v secrets; done | sort"
         ),
     }
