@@ -125,11 +125,11 @@ SYSTEM = (
     _change("a package removed", "dpkg --remove python3-docker", "packages:python3-docker#missing"),
     _change(
         "a package that takes Docker's place",
-        "d=$(mktemp -d); mkdir $d/DEBIAN; printf 'Package: podman-docker\\nVersion: 1.0\\nArchitecture: all\\n"
+        "d=$(mktemp -d); mkdir $d/DEBIAN; printf 'Package: docker-compose-plugin\\nVersion: 1.0\\nArchitecture: all\\n"
         "Maintainer: nobody <nobody@example.org>\\nDescription: a stranger\\n' > $d/DEBIAN/control; "
         "dpkg-deb --build $d $d.deb; dpkg --install $d.deb; rm -r $d $d.deb",
-        "packages:podman-docker#unknown",
-        by_hand="apt-get remove -y podman-docker",
+        "packages:docker-compose-plugin#unknown",
+        by_hand="apt-get remove -y docker-compose-plugin",
     ),
     # -- jobs
     _change(
@@ -138,6 +138,7 @@ SYSTEM = (
         "! systemctl start integr8scode-renew-kubeconfig.service",
         "files:/etc/integr8scode/maintenance.d/renew-kubeconfig.json#missing",
         "units:integr8scode-renew-kubeconfig.service#result",
+        "backup:job renew-kubeconfig#result",
     ),
     _change(
         "a program edited",
@@ -213,7 +214,7 @@ SYSTEM = (
     _change(
         "a full disk",
         "mount -t tmpfs -o size=64k,nr_inodes=8 tmpfs /var/log; "
-        "for n in $(seq 8); do touch /var/log/$n || true; done; ! head -c 65536 /dev/zero > /var/log/1",
+        "for n in $(seq 8); do touch /var/log/$n || true; done; ! head -c 1M /dev/zero > /var/log/1",
         "disk:/var/log#room",
         "disk:/var/log#inodes",
         by_hand="umount --lazy /var/log",
