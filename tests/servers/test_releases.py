@@ -43,10 +43,6 @@ from tests.servers.test_deploys import snapshot
 from tests.servers.test_site import BASE
 
 STEADY_SECONDS = 60 if LONG else 20
-PACE, MARGIN_SECONDS = (0.95, 0.2) if LONG else (0.5, 2)
-"""What has to be left of 50 requests a second, and how much later than twice as late an answer may be. A short run
-shares the machine with others, which is no fault of a deploy."""
-
 HEALTHY_SECONDS = 25
 """Until a new container of a release that never gets healthy has to be; a good one needs some 12 s."""
 STABLE_SECONDS = 25
@@ -267,15 +263,13 @@ def test_nobody_has_noticed(host: Any, load: Load, record_property: Any) -> None
 
     steady = release_load.longest(release_load.outside(records, switches(host, records[0].at)))
     longest = release_load.longest(records)
-    assert longest <= 2 * steady + MARGIN_SECONDS, f"{longest:.3f} s, while nothing is switched {steady:.3f} s"
     slow = [record.seconds for record in records if record.kind in release_load.SLOW]
-    assert max(slow) <= release_load.SLOW_SECONDS + 2 * steady + MARGIN_SECONDS
     pauses = {name: release_load.pauses(records, name) for name in release_load.STREAMS}
     assert all(pauses.values()), "no stream has ever ended"
     assert not [record for record in records if record.kind in release_load.STREAMS and record.problem]
     if LONG:
         # how long something takes says something only where nothing else is at work
-        assert longest <= 2 * steady + 0.2, f"{longest:.3f} s, in a steady state {steady:.3f} s"
+        assert longest <= 2 * steady + 0.2, f"{longest:.3f} s, while nothing is switched {steady:.3f} s"
         assert max(slow) <= release_load.SLOW_SECONDS + 2 * steady + 0.2
         assert max(pause for each in pauses.values() for pause in each) <= 1, pauses
     record_property("answers", json.dumps(answered))
