@@ -175,8 +175,15 @@ class Edge:
             open_requests = sum(slot.sessions for slot in left if slot.backend == service)
             open_streams = sum(slot.sessions for slot in left if slot.backend != service)
             if (not open_requests or waited >= requests) and (not open_streams or waited >= streams):
+                self._end_streams(service, left)
                 return open_requests + open_streams
             time.sleep(0.2)
+
+    def _end_streams(self, service: str, slots: list[Slot]) -> None:
+        """End event streams here: their clients come back at once, and no program waits for them when it is stopped."""
+        for slot in slots:
+            if slot.backend == streams_of(service) and slot.sessions:
+                self.ask(f"shutdown sessions server {slot.backend}/{slot.name}")
 
     def forget(self, service: str, address: set[str], *, seconds: float = 15) -> None:
         """Once a copy is gone, wait until the edge has seen that too, and let its place be used again.
