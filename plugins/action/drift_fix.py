@@ -93,10 +93,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     check=False,
                 )
             lines.append(
-
-                    f"ansible-playbook {' '.join(argv)}: "
-                    f"{'done' if done.returncode == 0 else f'ended with {done.returncode}'}"
-
+                f"ansible-playbook {' '.join(argv)}: "
+                f"{'done' if done.returncode == 0 else f'ended with {done.returncode}'}"
             )
             if done.returncode != 0:
                 last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:]

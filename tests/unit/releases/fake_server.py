@@ -297,6 +297,10 @@ class FakeEdge:
         if command == "show info":
             return f"Name: HAProxy\nVersion: 3.0.21\nPid: {self.pid}\nUptime: 0d\n"
         words = command.split()
+        if words[:3] == ["shutdown", "sessions", "server"]:
+            self.server.log.append(f"end {words[3]}")
+            self.server.busy[words[3].split("/")[0]] = 0.0
+            return ""
         assert words[:2] + words[3:4] == ["set", "server", "state"], command
         return self._set(words[2], words[4])
 
