@@ -97,7 +97,7 @@ def state_problems(state: dict[str, Any], needs: dict[str, Any]) -> list[str]:
             "volumes, `down --volumes` deletes them)."
         )
     # an engine that cannot be asked (site.yml mends that) may still publish the ports of what was deployed
-    deployed = state["release"] is not None and not state["docker"]["available"]
+    deployed = state.get("release") is not None and not state["docker"]["available"]
     own = {"docker-proxy", "haproxy"} if state["containers"].get("edge") or deployed else set()
     for port in needs["ports"]:
         listener = state["listeners"].get(str(port))

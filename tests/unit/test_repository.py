@@ -8,10 +8,10 @@ import subprocess
 import tomllib
 from functools import cache
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import ansible
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -170,7 +170,8 @@ def test_every_dependency_has_bounds() -> None:
 def bundled(collection: str) -> str:
     """The version of a collection that the ansible package brought."""
     namespace, _, name = collection.partition(".")
-    manifest = files("ansible_collections") / namespace / name / "MANIFEST.json"
+    # not by importing it: Ansible may have put its own loader there in this process
+    manifest = Path(ansible.__file__).parents[1] / "ansible_collections" / namespace / name / "MANIFEST.json"
     found: str = json.loads(manifest.read_text(encoding="utf-8"))["collection_info"]["version"]
     return found
 

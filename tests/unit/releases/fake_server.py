@@ -41,7 +41,7 @@ STEP = 0.25
 
 
 def image_of(service: str, definition: str) -> str:
-    """The pinned image of a service's definition."""
+    """The pinned image of a service in a release."""
     return f"registry.example:5000/{service}:{definition}@sha256:{definition}-{service}"
 
 
@@ -387,7 +387,7 @@ class FakeServer:
         record = {
             "tag": name,
             "created_at": f"2026-01-01T00:00:{len(list(self.base.glob('releases/*'))):02d}",
-            "images": {one: image_of(one, spec["hash"]) for one, spec in services.items()},
+            "images": {one: image_of(one, name) for one in services},
             "files": {"config.toml": str(config), "config.k8s-worker.toml": str(config.parent / "k8s.toml")},
         }
         (path / "release.json").write_text(json.dumps(record))
