@@ -192,7 +192,8 @@ class Images:
         if free < self.min_free_mb:
             raise ImageError(
                 f"{reference} is not pulled: {root} has {free} MiB free, and {self.min_free_mb} are the least. "
-                "`docker system df` says what uses it, `docker image prune` removes what nobody uses."
+                "`docker system df` says what uses it, `docker builder prune -f` frees what nobody misses. Not "
+                "`docker image prune`: it takes the images that a rollback needs."
             )
 
     def pull(self, reference: str, digest: str) -> None:

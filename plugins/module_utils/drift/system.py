@@ -285,8 +285,8 @@ def collect_disks(paths: list[str]) -> list[dict[str, Any]]:
 def compare_disks(result: Comparison, expected: Mapping[str, Any], facts: list[Mapping[str, Any]]) -> None:
     """Compare room: `min_free_mb`, `min_free_percent` and `min_free_inodes_percent`; critical below a third of it."""
     cure = (
-        "By hand: docker system df, journalctl --disk-usage and du -x say what uses it; docker image prune -a "
-        "frees images that nothing uses"
+        "By hand: docker system df, journalctl --disk-usage and du -x say what uses it; safe to free: journalctl "
+        "--vacuum-size=200M, docker builder prune -f (docker image prune would take the images that a rollback needs)"
     )
     least, percent = int(expected.get("min_free_mb", 2000)), float(expected.get("min_free_percent", 5))
     inodes = float(expected.get("min_free_inodes_percent", 5))

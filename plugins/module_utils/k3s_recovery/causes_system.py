@@ -99,7 +99,7 @@ def _disk(view: View) -> Iterator[Cause]:
         return
     shown = [f"{one.path}: {one.free_bytes >> 20} MiB free, {one.free_inodes_percent:g} % of inodes" for one in tight]
     sentence = f"The disk is full ({listed([one.path for one in tight]) if tight else 'k3s could not write'})."
-    cure = "make room: journalctl --vacuum-size=200M, docker image prune, k3s crictl rmi --prune (du -xh / | sort -h)"
+    cure = "make room: journalctl --vacuum-size=200M, docker builder prune, k3s crictl rmi --prune (du -xh / | sort -h)"
     yield Cause("disk_full", sentence, shown + line, "", f"{cure}; then {RECOVER}")
 
 
