@@ -46,6 +46,17 @@ def test_readme_with_an_example(role: Path) -> None:
 
 
 @each_role
+def test_a_yes_or_no_from_the_command_line_is_read_as_one(role: Path) -> None:
+    # `-e name=false` is a text, and as a condition every text but the empty one holds
+    flags = [name for name, option in specification(role).get("options", {}).items() if option.get("type") == "bool"]
+    files = [path for folder in ("tasks", "vars", "handlers", "templates") for path in (role / folder).glob("*")]
+    for name in flags:
+        condition = re.compile(rf"(?:\b(?:if|not|and|or)|when:|^\s*-) {name}\b(?! \| bool)", re.MULTILINE)
+        found = [path.name for path in files if condition.search(path.read_text(encoding="utf-8"))]
+        assert not found, f"{name} | bool is missing in {found}"
+
+
+@each_role
 def test_argument_specification_equals_the_defaults(role: Path) -> None:
     defaults = defaults_of(role)
     options = specification(role).get("options", {})
