@@ -23,7 +23,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         """Start and follow; fails when the release that was asked for does not serve at the end."""
         super().run(tmp, task_vars)
         host = str((task_vars or {}).get("inventory_hostname", ""))
-        answer = self._ask(task_vars, state="started")
+        try:
+            answer = self._ask(task_vars, state="started")
+        except AnsibleConnectionFailure as error:
+            # failed, not unreachable: no rescue runs for a server that is, and the others would stay locked
+            return self._lost(host, "while the switch was being started", str(error))
         if answer.get("failed") or answer.get("done") or answer.get("unreachable"):
             return answer
         plan, diff, after, heard = answer["plan"], answer.get("diff"), 0, time.monotonic()
@@ -34,7 +38,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
                 answer = {"unreachable": True, "msg": str(error)}
             if answer.get("unreachable"):
                 if time.monotonic() - heard > SILENCE_SECONDS:
-                    return self._lost(host, answer)
+                    return self._lost(host, f"for {SILENCE_SECONDS:.0f} s", str(answer.get("msg", "")))
                 # another connection next time
                 self._connection.reset()
                 time.sleep(PAUSE_SECONDS)
@@ -65,10 +69,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
             result.update(failed=True, msg="\n".join(answer["sentences"]))
         return result
 
-    def _lost(self, host: str, answer: dict[str, Any]) -> dict[str, Any]:
+    def _lost(self, host: str, when: str, error: str) -> dict[str, Any]:
         message = (
-            f"{host} has been out of reach for {SILENCE_SECONDS:.0f} s: {answer.get('msg', '')}. The switch goes on "
-            "there, verifies what it did, and puts the former release back if it must. See `journalctl -u "
-            "integr8scode-switch` on the server or playbooks/status.yml; run the same command again when it answers."
+            f"{host} has been out of reach {when}: {error}. A switch that was started goes on there, verifies what it "
+            "did, and puts the former release back if it must. See `journalctl -u integr8scode-switch` on the server "
+            "or playbooks/status.yml; run the same command again when it answers."
         )
-        return {"failed": True, "changed": True, "msg": message}
+        return {"failed": True, "changed": not self._task.check_mode, "msg": message}

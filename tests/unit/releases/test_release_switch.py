@@ -412,9 +412,17 @@ def test_a_server_that_stays_away_is_told_and_where_it_goes_on(monkeypatch: pyte
     answer = asked.run()
     assert answer["failed"]
     assert answer["changed"]
-    assert answer["msg"].startswith("app1 has been out of reach for 600 s: no route to host. The switch goes on there")
+    assert answer["msg"].startswith("app1 has been out of reach for 600 s: no route to host. A switch that was")
     assert "journalctl -u integr8scode-switch" in answer["msg"]
     assert 600 < asked.now < 610
+
+
+def test_a_connection_that_breaks_at_the_start_is_a_failure_which_a_rescue_sees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = Asked(monkeypatch, AnsibleConnectionFailure("broken pipe")).run()
+    assert (answer["failed"], answer["changed"], answer.get("unreachable")) == (True, True, None)
+    assert answer["msg"].startswith("app1 has been out of reach while the switch was being started: broken pipe.")
 
 
 @pytest.mark.parametrize("result", ["rolled_back", "removed", "refused", "failed"])
