@@ -88,7 +88,7 @@ replaced:
   type: dict
   returned: always
 released:
-  description: Whether a lock was given back or removed.
+  description: Whether a lock was given back or removed (in check mode, would be removed).
   type: bool
   returned: always
 stale:
@@ -142,8 +142,10 @@ def give_back(base: Path, run: str) -> bool:
 def released(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
     """Give the lock back, or remove it. Raises LockedError, OSError."""
     base = Path(parameters["base"])
-    done = False
-    if not check:
+    if check:
+        # a run that only checks has taken none, so it is a person's removal that would be a change
+        done = bool(parameters["force"]) and lock.owner_path(base).exists()
+    else:
         done = lock.remove(base) if parameters["force"] else give_back(base, parameters["run"])
     return {**(_described(None) if done else _described(lock.read_owner(base))), "released": done}
 

@@ -100,6 +100,9 @@ def switch_active() -> bool:
         return False
     except subprocess.TimeoutExpired:
         return True
+    if answer.returncode != 0:
+        # it knows every name, so this is one that cannot be asked: while it loads itself anew, for one
+        return True
     return answer.stdout.strip() in {"active", "activating", "deactivating", "reloading"}
 
 

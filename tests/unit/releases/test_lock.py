@@ -179,3 +179,11 @@ def test_the_unit_is_asked_of_systemd(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert lock.switch_active() is expected
+
+
+def test_a_systemd_that_cannot_be_asked_is_no_sign_of_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "systemctl"
+    program.write_text("#!/bin/sh\necho 'Failed to connect to bus: Connection reset by peer' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert lock.switch_active()

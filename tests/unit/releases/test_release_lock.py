@@ -65,6 +65,7 @@ def test_a_check_takes_nothing(ask: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "lock").exists()
     ask(**held())
     assert not ask(state="released", run=RUN, check=True)["released"]
+    assert ask(state="released", force=True, check=True)["released"], "what a person would remove"
     assert lock.read_owner(tmp_path) is not None
 
 
@@ -88,6 +89,7 @@ def test_people_remove_any_lock(ask: Any, tmp_path: Path) -> None:
     assert not ask(state="released", run="other")["released"]
     lock.owner_path(tmp_path).write_text("?")
     assert ask(state="read")["failed"]
+    assert ask(state="released", force=True, check=True)["released"]
     assert ask(state="released", force=True)["released"]
     assert not ask(state="released", force=True)["released"]
 
