@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -14,11 +15,18 @@ NAME = "history.jsonl"
 def append_history(base: Path, entry: Mapping[str, Any]) -> None:
     """Append one line to the history below ``base``; one write, so that lines never mix.
 
+    What a power cut or a full disk has left of a line is ended first: both would be unreadable else.
+
     :raises OSError: it cannot be written, or ``base`` is not there.
     """
-    descriptor = os.open(base / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    descriptor = os.open(base / NAME, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
     try:
-        os.write(descriptor, (json.dumps(entry, ensure_ascii=False) + "\n").encode())
+        line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line
+        if os.write(descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(base / NAME))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
