@@ -174,11 +174,19 @@ class Images:
             raise self._failure(f"{reference}@{digest}", error) from error
 
     def present(self, reference: str, digest: str) -> bool:
-        """Return whether the server already has this image."""
+        """Return whether the server already has this image.
+
+        :raises ImageError: the engine does not say.
+        """
         try:
             self.client.api.inspect_image(f"{repository_of(reference)}@{digest}")
         except docker_errors.ImageNotFound:
             return False
+        except (docker_errors.APIError, OSError) as error:
+            raise ImageError(
+                f"{reference}: the Docker Engine does not say whether it is here ({error}). "
+                "See `systemctl status docker`."
+            ) from error
         return True
 
     def check_disk(self, reference: str) -> None:
@@ -246,7 +254,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     # ... and in results only the passwords are masked: a registry's host or a user's name stands in messages
-    module.no_log_values = {entry["password"] for entry in module.params["credentials"]}
+    module.no_log_values = {entry["password"] for entry in module.params["credentials"] if entry["password"]}
     services: dict[str, str] = module.params["services"]
     references = sorted(set(services.values()))
     try:

@@ -92,6 +92,24 @@ def test_a_full_disk_is_told_before_it_is_full(engine: Any, run_module: Any) -> 
     assert api.pulled == []
 
 
+def test_an_engine_that_goes_away_is_told(engine: Any, run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any) -> None:
+        raise ConnectionError("reset by peer")
+
+    engine()
+    monkeypatch.setattr(Api, "inspect_image", gone)
+    answer = run_module("container_images", {"services": {"backend": BACKEND}})
+    assert answer["failed"]
+    assert "does not say whether it is here (reset by peer). See `systemctl status docker`" in answer["msg"]
+
+
+def test_an_empty_password_masks_nothing(engine: Any, run_module: Any) -> None:
+    engine()
+    login = {"registry": "registry.example", "username": "ops", "password": ""}
+    answer = run_module("container_images", {"services": {"backend": BACKEND}, "credentials": [login]})
+    assert answer["services"] == {"backend": f"{BACKEND}@{DIGEST}"}
+
+
 def test_check_mode_pulls_nothing(engine: Any, run_module: Any) -> None:
     api = engine()
     answer = run_module("container_images", {"services": {"mongo": MONGO}}, check=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.atomic_files import Access
+from ansible.module_utils.history import append_history
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
 from ansible.module_utils.releases import lock
 from ansible.module_utils.releases.targets import rollback_target
@@ -92,6 +93,28 @@ def test_works_without_docker(tmp_path: Path, run_module: Any, monkeypatch: pyte
     }
     assert answer["release"] is None
     assert answer["memory"]["total_bytes"] > 0
+
+
+def test_an_engine_that_stops_answering_is_told(
+    tmp_path: Path, run_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hangs:
+        def info(self) -> None:
+            raise TimeoutError("Read timed out.")
+
+    monkeypatch.setattr(stack, "connect", lambda timeout: Hangs())
+    answer = run_module("integr8scode_state", {"base": str(tmp_path)})
+    assert not answer["docker"]["available"]
+    assert "does not answer (Read timed out.); see `systemctl status docker`" in answer["docker"]["error"]
+
+
+def test_a_line_that_was_cut_off_does_not_spoil_the_next(tmp_path: Path) -> None:
+    append_history(tmp_path, {"a": 1})
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"a":')
+    append_history(tmp_path, {"a": 3})
+    append_history(tmp_path, {"a": 4})
+    assert releases.read_history(tmp_path) == [{"a": 1}, {"a": 3}, {"a": 4}]
 
 
 def test_status_names_what_is_missing_and_who_is_silent() -> None:

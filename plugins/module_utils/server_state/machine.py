@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,15 @@ def read_listeners(ports: set[int]) -> dict[str, str]:
         if not process.name.isdigit():
             continue
         try:
-            for descriptor in (process / "fd").iterdir():
+            descriptors = list((process / "fd").iterdir())
+        except OSError:
+            continue  # the process has ended
+        for descriptor in descriptors:
+            # one that it closes meanwhile hides none of the others
+            with suppress(OSError):
                 port = wanted.get(os.readlink(descriptor))
                 if port is not None:
                     listeners[str(port)] = (process / "comm").read_text(encoding="utf-8").strip()
-        except OSError:
-            continue  # the process has ended
     return listeners
 
 

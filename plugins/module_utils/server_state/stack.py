@@ -63,9 +63,18 @@ def read_docker(project: str, base: Path) -> dict[str, Any]:
     """
     empty: dict[str, Any] = {"containers": {}, "foreign": {"containers": [], "volumes": []}, "images": None}
     try:
-        client = connect(timeout=CALL_SECONDS)
+        try:
+            return _read(connect(timeout=CALL_SECONDS), project, base)
+        except OSError as error:
+            # it has answered the first call and not a later one; the SDK's own errors of calls are OSErrors too
+            said = f"the Docker Engine does not answer ({error}); see `systemctl status docker`"
+            raise EngineUnavailableError(said) from error
     except EngineUnavailableError as error:
         return {"docker": {"available": False, "error": str(error), "version": None, "root": None}, **empty}
+
+
+def _read(client: Any, project: str, base: Path) -> dict[str, Any]:
+    """What `read_docker` returns of an engine that answers. Raises OSError."""
     info = client.info()
     containers: dict[str, list[dict[str, Any]]] = {}
     foreign: list[dict[str, str]] = []
