@@ -34,14 +34,14 @@ def major_problems(state: dict[str, Any], images: dict[str, str], backup_before:
     """
     if backup_before:
         return []
+    # what a removed container leaves are its data, in the form of the release that runs
+    deployed: dict[str, str] = (state.get("release") or {}).get("images") or {}
     problems = []
     for service, numbers in DATA_VERSIONS.items():
-        running = state["containers"].get(service) or []
+        running = state["containers"].get(service) or [{"image": deployed.get(service, "")}]
         wanted = _version(images.get(service, ""), numbers)
-        if not running or not wanted:
-            continue
         now = _version(running[0]["image"], numbers)
-        if now and now != wanted:
+        if now and wanted and now != wanted:
             problems.append(
                 f"{service} would go from {'.'.join(now)} to {'.'.join(wanted)}: its data are then written in another "
                 "form, and no rollback takes that back. Have MongoDB dumped first, and read docs/releases.md: "

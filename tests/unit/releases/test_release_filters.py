@@ -101,6 +101,13 @@ def test_another_major_version_of_a_database_needs_a_dump(service: str, running:
     assert filters.major_problems(now, {service: wanted}, True) == []
 
 
+def test_data_outlive_their_container() -> None:
+    deployed = state(release={"id": "a", "images": {"mongo": "mongo:8.0.20@sha256:aa"}})
+    (problem,) = filters.major_problems(deployed, {"mongo": "mongo:8.2.1"}, False)
+    assert "mongo would go from 8.0 to 8.2" in problem
+    assert filters.major_problems(deployed, {"mongo": "mongo:8.0.21"}, False) == []
+
+
 def test_a_fresh_server_has_no_data_to_lose() -> None:
     assert filters.major_problems(state(), {"mongo": "mongo:8.0.20"}, False) == []
 
