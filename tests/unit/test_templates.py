@@ -61,6 +61,12 @@ def test_a_post_is_never_repeated_and_certificates_are_verified(render: Any) -> 
     assert any("ssl verify required" in line for line in sections["defaults"])
 
 
+def test_the_edge_waits_longer_than_the_backend_may_take(render: Any) -> None:
+    for seconds, waits in ((60, 75), (20, 75), (300, 315)):
+        sections = edge_sections(render("haproxy.cfg.j2", integr8scode_web_timeout=seconds))
+        assert f"timeout server {waits}s" in sections["defaults"]
+
+
 def test_event_streams_have_places_of_their_own_and_are_no_post(render: Any) -> None:
     sections = edge_sections(render("haproxy.cfg.j2"))
     for name, service in (("api", "backend"), ("web", "frontend"), ("from_frontend", "backend")):
