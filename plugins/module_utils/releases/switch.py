@@ -67,7 +67,7 @@ class Switch:
         self._changes = False
 
     def run(self) -> Outcome:
-        """Do all of it; how it ended. Whatever happens, the lock is given back and the history has a line."""
+        """Do all of it; how it ended. The lock is given back in any case; what changed has a line in the history."""
         began = time.monotonic()
         try:
             outcome = self._run()
@@ -298,6 +298,6 @@ class Switch:
             with self.journal.step("prune"):
                 for sentence in prune(self.layout, self.stack.client, self.settings.keep_releases):
                     self.journal.say("prune", "done", sentence)
-        except FAILURES as error:
+        except Exception as error:  # noqa: BLE001 - the release serves, and the lock is still to be given back
             return [f"Not everything old could be removed: {error}"]
         return []
