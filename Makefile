@@ -47,7 +47,7 @@ test: venv ## the checks that CI runs, with counts
 	@$(PYTHON) -m lab test
 
 .PHONY: test-long
-test-long: venv ## the same with the full windows of soak and fault runs
+test-long: venv ## everything, with the full windows of soak and fault runs
 	@$(PYTHON) -m lab test --long
 
 .PHONY: lint

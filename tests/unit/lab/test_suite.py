@@ -100,6 +100,21 @@ def test_long_runs_are_asked_for(tmp_path: Path) -> None:
     assert all("INTEGR8SCODE_TEST_LONG" in part.environment for part in suite.make_parts(tmp_path, long=True).values())
 
 
+def test_a_short_run_leaves_out_what_takes_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(Suite, "run", lambda _self, name: ran.append(name))
+    monkeypatch.setattr(suite, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr(suite, "install", lambda *_: None)
+    suite.run_suite(Settings(tmp_path))
+    short = set(ran)
+    ran.clear()
+    suite.run_suite(Settings(tmp_path), long=True)
+    assert set(ran) - short == suite.ONLY_LONG
+    ran.clear()
+    suite.run_suite(Settings(tmp_path), ["deploy"])
+    assert ran == ["deploy"]
+
+
 def test_one_lane_where_the_machine_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(suite, "_free_memory_mb", lambda: suite.LANE_MEMORY_MB)
