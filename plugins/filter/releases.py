@@ -73,6 +73,18 @@ def hosts_not_done(hosts: Iterable[str], hostvars: Mapping[str, Any], run: str) 
     return sorted(host for host in hosts if hostvars[host].get("__integr8scode_done") != run)
 
 
+def lost_before(hosts: Sequence[str], batch: Sequence[str], hostvars: Mapping[str, Any], run: str) -> list[str]:
+    """Return the servers of earlier batches that a run has not finished with.
+
+    Ansible stops at one that failed by itself, and goes on with the next batch after one that got out of reach.
+
+    :param hosts: all servers of the run, in its order.
+    :param batch: those of this batch.
+    """
+    earlier = hosts[: min((hosts.index(host) for host in batch), default=0)]
+    return hosts_not_done(earlier, hostvars, run)
+
+
 def _in_the_way(result: Mapping[str, Any]) -> bool:
     # a loop that ends early leaves out the rest
     return bool(result.get("locked")) or "owner" not in result
@@ -242,6 +254,7 @@ class FilterModule:
             "major_problems": major_problems,
             "memory_notes": memory_notes,
             "hosts_not_done": hosts_not_done,
+            "lost_before": lost_before,
             "lock_problems": lock_problems,
             "replaced_locks": replaced_locks,
             "lock_sentences": lock_sentences,

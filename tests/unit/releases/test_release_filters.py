@@ -125,6 +125,15 @@ def test_servers_are_locked_in_one_order_until_they_are_done() -> None:
     assert filters.hosts_not_done(["b", "c", "a"], variables, RUN) == ["a", "b"]
 
 
+def test_a_server_that_got_out_of_reach_is_not_passed_over() -> None:
+    done = {"a": {"__integr8scode_done": "r1"}, "b": {}, "c": {}, "d": {}}
+    hosts = ["a", "b", "c", "d"]
+    assert filters.lost_before(hosts, ["a"], done, "r1") == []
+    assert filters.lost_before(hosts, ["b", "c"], done, "r1") == []
+    assert filters.lost_before(hosts, ["d"], done, "r1") == ["b", "c"]
+    assert filters.lost_before(hosts, ["b"], done, "r2") == ["a"]
+
+
 def test_who_is_in_the_way_is_told_by_server() -> None:
     results = [
         {"item": "a", "owner": {"run": RUN}, "replaced": None},
