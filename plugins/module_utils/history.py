@@ -12,6 +12,22 @@ from typing import Any
 NAME = "history.jsonl"
 
 
+def read_history(base: Path) -> list[dict[str, Any]]:
+    """The entries of the history below ``base``, the oldest first; a line cut off by a crash is passed over."""
+    path = base / NAME
+    if not path.exists():
+        return []
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries
+
+
 def append_history(base: Path, entry: Mapping[str, Any]) -> None:
     """Append one line to the history below ``base``; one write, so that lines never mix.
 

@@ -162,6 +162,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.history import read_history
 from ansible.module_utils.releases.lock import UNIT
 from ansible.module_utils.releases.targets import rollback_target
 from ansible.module_utils.server_state import kubernetes, machine, releases, stack
@@ -198,7 +199,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     engine = stack.read_docker(parameters["project"], base)
     images = engine.pop("images")
-    history = releases.read_history(base)
+    history = read_history(base)
     running = str(release["id"]) if release else None
     kept = releases.read_kept(base, running, history, images)
     units = machine.read_units([UNIT, *parameters["units"]])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.atomic_files import Access
-from ansible.module_utils.history import append_history
+from ansible.module_utils.history import append_history, read_history
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
 from ansible.module_utils.releases import lock
 from ansible.module_utils.releases.targets import rollback_target
@@ -68,7 +68,7 @@ def test_listeners_are_found_in_the_kernels_table(tmp_path: Path) -> None:
 
 def test_history_survives_a_line_that_was_cut_off(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text('{"a": 1}\n{"a": 2}\n{"a":')
-    assert releases.read_history(tmp_path) == [{"a": 1}, {"a": 2}]
+    assert read_history(tmp_path) == [{"a": 1}, {"a": 2}]
 
 
 def test_a_damaged_record_is_an_error_that_names_it(tmp_path: Path, run_module: Any) -> None:
@@ -114,7 +114,7 @@ def test_a_line_that_was_cut_off_does_not_spoil_the_next(tmp_path: Path) -> None
         file.write('{"a":')
     append_history(tmp_path, {"a": 3})
     append_history(tmp_path, {"a": 4})
-    assert releases.read_history(tmp_path) == [{"a": 1}, {"a": 3}, {"a": 4}]
+    assert read_history(tmp_path) == [{"a": 1}, {"a": 3}, {"a": 4}]
 
 
 def test_status_names_what_is_missing_and_who_is_silent() -> None:

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.history import read_history
 from ansible.module_utils.integr8scode_docker import docker_errors
 from ansible.module_utils.releases.layout import Layout, Release
 from ansible.module_utils.releases.targets import rollback_target
-
-
-def read_history(base: Path) -> list[dict[str, Any]]:
-    """All entries of the history that can be read, the oldest first."""
-    path = base / "history.jsonl"
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # cut off by a power cut
-        if isinstance(entry, dict):
-            found.append(entry)
-    return found
 
 
 def last_served(history: Iterable[dict[str, Any]]) -> list[str]:

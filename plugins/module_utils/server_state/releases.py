@@ -26,22 +26,6 @@ def read_release(base: Path) -> dict[str, Any] | None:
     return release
 
 
-def read_history(base: Path) -> list[dict[str, Any]]:
-    """Return the entries of the history, the oldest first; a line cut off by a crash is passed over."""
-    path = base / "history.jsonl"
-    if not path.exists():
-        return []
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            entries.append(entry)
-    return entries
-
-
 def read_seeded(base: Path) -> str | None:
     """Return the path of the password file that the users were last seeded with, or None."""
     marker = base / "secrets" / "seeded"

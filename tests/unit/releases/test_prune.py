@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from ansible.module_utils.history import read_history
 from ansible.module_utils.releases.layout import Layout, Release
-from ansible.module_utils.releases.prune import digest_references, last_served, prune, read_history, split
+from ansible.module_utils.releases.prune import digest_references, last_served, prune, split
 
 from tests.unit.releases.fake_server import SERVICES, FakeServer
 
