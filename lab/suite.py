@@ -19,7 +19,7 @@ from lab.prepare import prepare
 from lab.settings import ROOT, LabError, Settings
 from lab.shell import install, tail
 
-PART_MINUTES = 40
+PART_MINUTES = 55
 LONG_PART_MINUTES = 120
 """A part that takes longer hangs: it is ended and counts as failed. The second with the full windows of `--long`."""
 
