@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+ROUTINE = "backup"
 FRESH = "molecule/backup/fresh"
 BASE, BACKUPS = "/opt/integr8scode", "/var/backups/integr8scode"
 SECRETS: dict[str, str] = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/vault.yml").read_text())
@@ -26,8 +27,10 @@ PYMONGO = (
 
 def mongo(host: Any, script: str) -> Any:
     """Run a line of Python with the collection `shop` in the backend's container; what it prints, as JSON."""
-    command = shlex.join(["docker", "exec", "integr8scode-backend-1", "python", "-c", PYMONGO + script])
-    return json.loads(host.check_output(command) or "null")
+    # its name changes with each replacement
+    backend = "docker ps --quiet --filter label=com.docker.compose.service=backend"
+    command = shlex.join(["python", "-c", PYMONGO + script])
+    return json.loads(host.check_output(f"docker exec $({backend} | head -1) {command}") or "null")
 
 
 def documents(host: Any) -> list[str]:
@@ -81,6 +84,11 @@ def backups(host: Any, kind: str) -> list[str]:
     """Files of a kind, oldest first."""
     found: list[str] = host.check_output(f"ls {BACKUPS} | grep -E '^{kind}-.*(gz|age)$' || true").split()
     return found
+
+
+def routine(host: Any, kind: str) -> list[str]:
+    """Those that were made for their own sake, oldest first: a recovery's or a restore's count apart."""
+    return [name for name in backups(host, kind) if manifest(host, name)["reason"] == ROUTINE]
 
 
 def manifest(host: Any, name: str) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def test_only_as_many_as_wanted_stay_and_copies_stay_all(host: Any, other: Any, 
         assert code == 0, said
     assert "is removed: 2 of a kind are kept" in said
     for kind in ("k3s", "application"):
-        assert len(server.backups(host, kind)) == 2
+        assert len(server.routine(host, kind)) == 2
         assert int(other.check_output(f"ls {COPIES} | grep -c '^{kind}-.*age$'")) >= 3
 
 
@@ -171,7 +171,7 @@ def test_the_next_backup_tells_of_it_and_copies_what_was_left_out(
         local = fetched / host.server_name / newest
         assert local.stat().st_size == server.manifest(host, newest)["file"]["size"]
         assert local.parent.stat().st_mode & 0o777 == 0o700
-        assert set(server.backups(host, kind)) <= set(other.check_output(f"ls {COPIES}").split())
+        assert set(server.routine(host, kind)) <= set(other.check_output(f"ls {COPIES}").split())
     assert server.secrets_in(run.stdout) == []
 
 

@@ -204,7 +204,8 @@ def test_its_cluster_is_the_old_one(fresh: Any, saved: dict[str, Any]) -> None:
 
 def test_its_history_goes_on(fresh: Any, saved: dict[str, Any]) -> None:
     entries = server.history(fresh)
-    old = [entry for entry in saved["history"] if entry["action"] == "deploy"]
+    # the dump was made before the line of its own backup
+    old = saved["history"][:-1]
     assert entries[: len(old)] == old
     assert entries[-1]["action"] in ("restore", "deploy")
     assert "restore" in [entry["action"] for entry in entries]
