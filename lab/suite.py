@@ -29,6 +29,10 @@ LANE_MEMORY_MB = 7000
 FAILURE_LINES = 60
 """How much of the output of what failed is shown; all of it is in the log."""
 
+MESSAGE_LINES = 6
+MESSAGE_WIDTH = 500
+"""How much of a failed test's message is told at the end."""
+
 SLOWEST = ("recover-k3s", "lab", "backup", "site")
 """Parts to begin with: the longest, and beside it those that ask least of the processors."""
 
@@ -70,6 +74,23 @@ def read_junit(paths: Iterable[Path]) -> Counts:
             failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
             total += Counts(tests - failed - skipped, failed, skipped)
     return total
+
+
+def read_failures(paths: Iterable[Path]) -> list[str]:
+    """What failed in JUnit files and why: a line for each test, its message cut to `MESSAGE_LINES` below it."""
+    told = []
+    for path in paths:
+        try:
+            cases = list(ET.parse(path).getroot().iter("testcase"))  # noqa: S314 (our own pytest wrote it)
+        except ET.ParseError:
+            continue
+        for case in cases:
+            for result in case:
+                if result.tag in ("failure", "error"):
+                    message = (result.get("message") or "").splitlines()[:MESSAGE_LINES]
+                    name = f"{case.get('classname', '')}::{case.get('name', '')}"
+                    told.append("\n    ".join([f"{result.tag} {name}", *(line[:MESSAGE_WIDTH] for line in message)]))
+    return told
 
 
 @dataclass
@@ -203,6 +224,7 @@ class Suite:
         self.reports = reports
         self.logs = settings.state / "log"
         self.results: dict[str, Counts] = {}
+        self.failures: list[str] = []
         self._say = threading.Lock()
         self._environment = {
             **os.environ,
@@ -255,6 +277,7 @@ class Suite:
         took = time.monotonic() - began
         self.say(f"{name}: {counts} ({took:.0f} s)")
         if counts.failed:
+            self.failures += read_failures(folder.rglob("junit*.xml"))
             shown = failures or [tail(log.read_text("utf-8", "replace"), FAILURE_LINES)]
             self.say("\n    …\n".join([*shown, f"  all of it: {log}"]))
 
@@ -331,6 +354,8 @@ def run_suite(settings: Settings, names: Iterable[str] = (), long: bool = False)
         else:
             suite.run_side_by_side(with_lab)
     print()
+    for failure in suite.failures:
+        print(f"  {failure}")
     for name, counts in suite.results.items():
         print(f"  {name:<12} {counts}")
     total = sum(suite.results.values(), Counts(failed=1 if broken else 0))

@@ -149,3 +149,16 @@ def test_long_runs_have_longer(run: object, monkeypatch: pytest.MonkeyPatch) -> 
     assert run(part)[0].failed == 1  # type: ignore[operator]
     part.environment["INTEGR8SCODE_TEST_LONG"] = "1"
     assert run(part)[0].failed == 0  # type: ignore[operator]
+
+
+def test_what_failed_is_told_with_its_message(tmp_path: Path) -> None:
+    report = tmp_path / "junit-site.xml"
+    report.write_text(
+        '<testsuites><testsuite><testcase classname="a.test_b" name="test_c"/>'
+        '<testcase classname="a.test_b" name="test_d"><failure message="first&#10;second">long</failure></testcase>'
+        '<testcase classname="a.test_b" name="test_e"><error message="fixture">long</error></testcase>'
+        "</testsuite></testsuites>"
+    )
+    (tmp_path / "junit-cut.xml").write_text("<testsuites>")
+    told = suite.read_failures(sorted(tmp_path.glob("*.xml")))
+    assert told == ["failure a.test_b::test_d\n    first\n    second", "error a.test_b::test_e\n    fixture"]
