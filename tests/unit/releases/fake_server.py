@@ -83,6 +83,8 @@ class Live:
     status: str = "running"
     exit_code: int = 0
     restarts: int = 0
+    sick: bool = False
+    """Unhealthy for good."""
 
     @property
     def id(self) -> str:
@@ -97,8 +99,17 @@ class Live:
         return f"172.31.209.{self.number}"
 
     def healthy(self, now: float) -> bool:
+        return self.health(now) == "healthy"
+
+    def health(self, now: float) -> str:
+        """In the engine's words; ``""`` of one that does not run."""
+        if self.status != "running":
+            return ""
+        fails = self.spec.get("unhealthy_after")
+        if self.sick or (fails is not None and now - self.started >= fails):
+            return "unhealthy"
         after = self.spec.get("healthy_after", 1.0)
-        return self.status == "running" and after is not None and now - self.started >= after
+        return "healthy" if after is not None and now - self.started >= after else "starting"
 
 
 class Container:
@@ -121,7 +132,7 @@ class Container:
                 "ExitCode": live.exit_code,
                 "OOMKilled": False,
                 "StartedAt": f"{started}.{int(live.started % 1 * 1e9):09d}Z",
-                "Health": {"Status": "healthy" if live.healthy(now) else "starting"},
+                "Health": {"Status": live.health(now) or "unhealthy"},
             },
         }
         self.labels = {

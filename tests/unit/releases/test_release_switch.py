@@ -134,6 +134,15 @@ def test_a_check_says_where_memory_is_short(server: FakeServer, ask: Any) -> Non
     assert "backend: a new container, in its place, for want of memory" in ask(release="two", check=True)["plan"]
 
 
+def test_a_check_says_that_what_is_unhealthy_is_replaced(server: FakeServer, ask: Any) -> None:
+    server.deployed("one")
+    server.running("backend")[0].sick = server.running("k8s-worker")[0].sick = True
+    assert ask(release="one", check=True)["plan"] == [
+        "backend: a new container, beside the old one, since what runs is unhealthy",
+        "k8s-worker: a new container, since what runs is unhealthy",
+    ]
+
+
 def test_a_switch_is_started_as_a_unit_with_its_job(server: FakeServer, ask: Any, systemd: Systemd) -> None:
     server.deployed("one")
     server.release("two")
