@@ -185,7 +185,7 @@ class Move:
         :raises OSError: a file cannot be read or written.
         """
         due = [one for one in self._ordered(self.due) if only is None or one in only]
-        first = not self.stack.of("backend")
+        first = not self._application_runs()
         self._infrastructure([one for one in due if one in self.settings.infrastructure])
         if only is None:
             # going back puts back what ran, and no password is part of that
@@ -215,6 +215,16 @@ class Move:
         with self._doing("reload", "having programs load newer files"):
             if any(self.readers(check=False).values()):
                 self.reloaded = time.monotonic()
+
+    def _application_runs(self) -> bool:
+        """Whether anything that works for users runs: one missing service is no reason to replace the rest at once."""
+        below = (*self.settings.infrastructure, "edge")
+        return any(
+            one.attrs["State"]["Status"] in ("running", "restarting", "paused")
+            for service, found in self.stack.containers().items()
+            for one in found
+            if service not in below
+        )
 
     def _infrastructure(self, services: list[str]) -> None:
         if services:

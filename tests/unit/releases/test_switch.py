@@ -261,6 +261,31 @@ def test_the_coordinator_waits_for_executions(server: FakeServer) -> None:
     assert changes(server.log)[-2:] == ["stop coordinator one", "create coordinator two"]
 
 
+def test_without_a_backend_the_rest_is_still_replaced_in_order(server: FakeServer) -> None:
+    server.deployed("one")
+    server.remove(server.running("backend")[0])
+    server.executions = {"e1": server.clock.time() + 25}
+    server.release("two")
+    outcome = server.switch("two", executions_wait_seconds=60)
+    assert (outcome.result, outcome.lost) == ("ok", [])
+    done = changes(server.log)
+    assert done[:3] == ["create backend two", "create frontend two", "stop frontend one"]
+    # once its executions have ended
+    assert done[-2:] == ["stop coordinator one", "create coordinator two"]
+    assert server.clock.time() > server.executions["e1"]
+    assert "starting the application" not in server.told()
+
+
+def test_where_nothing_of_the_application_runs_it_is_started_at_once(server: FakeServer) -> None:
+    server.deployed("one")
+    for live in server.containers_now:
+        if live.service in ("backend", "frontend", *WORKERS):
+            live.status = "exited"
+    server.release("two")
+    assert server.switch("two").result == "ok"
+    assert "starting the application" in server.told()
+
+
 def test_what_is_lost_when_the_wait_is_over_is_named(server: FakeServer) -> None:
     server.deployed("one")
     server.executions = {"e1": server.clock.time() + 9999, "e2": server.clock.time()}
