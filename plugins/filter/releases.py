@@ -103,16 +103,17 @@ def lock_problems(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def replaced_locks(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return whose locks were taken over because their runs are dead.
+    """Return whose locks were taken over because their runs are dead, and what was written down for such a run.
 
     :param results: of a loop of the module ``release_lock`` over servers.
     """
-    return [
+    taken = [
         f"{result.get('item')}: the lock of {owner['action'] or 'a run'} {owner['what']} by "
         f"{owner['by'] or 'somebody'} (since {owner['since']}) was left over; this run goes on from there."
         for result in results
         if isinstance(owner := result.get("replaced"), Mapping)
     ]
+    return taken + [f"{one.get('item')}: {one['recorded']}." for one in results if one.get("recorded")]
 
 
 def _held(found: Mapping[str, Any]) -> str:

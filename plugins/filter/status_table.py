@@ -61,9 +61,10 @@ def _container_line(service: str, container: dict[str, Any]) -> str:
 def _history_line(entry: dict[str, Any]) -> str:
     # a deploy names its release, a recovery the rung that healed
     what = f"{entry.get('action', '?')} {entry.get('release') or entry.get('rung') or ''}".strip()
+    late = ", written down by the run after it" if entry.get("written_at") else ""
     return (
         f"    {entry.get('at', '?')} {what}: {entry.get('result', '?')} by {entry.get('by') or 'unknown'}, "
-        f"{entry.get('seconds', '?')} s"
+        f"{entry.get('seconds', '?')} s{late}"
     )
 
 

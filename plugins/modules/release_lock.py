@@ -11,6 +11,8 @@ description:
     is recognised and replaced.
   - Runs through an action plugin of the same name, which adds who the controller is, and whether the process of a
     holder on the same controller still lives.
+  - Who takes the lock also writes the line into the history that a switch before it could not write, since it was
+    killed when its release served already.
   - Never C(changed), since the lock is no part of what the server is to look like.
 options:
   state:
@@ -87,6 +89,10 @@ replaced:
   description: The holder whose run was over and whose lock was taken (in check mode, would be), or null.
   type: dict
   returned: always
+recorded:
+  description: Whose line was missing in the history and is written now, as a sentence, or an empty text.
+  type: str
+  returned: always
 released:
   description: Whether a lock was given back or removed (in check mode, would be removed).
   type: bool
@@ -110,6 +116,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.releases import lock
+from ansible.module_utils.releases.late import complete_history
+from ansible.module_utils.releases.layout import RUNS
 
 
 def _described(owner: lock.Owner | None) -> dict[str, Any]:
@@ -123,12 +131,18 @@ def held(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
         **{name: parameters[name] for name in ("run", "action", "what", "by")}, controller=parameters["controller"]
     )
     terms = {"lease_seconds": float(parameters["lease_seconds"]), "gone_run": parameters["gone_run"]}
+    recorded = ""
     if check:
         replaced = lock.in_the_way(base, owner.run, unit_active=lock.switch_active, **terms)
     else:
         replaced = lock.take(base, owner, unit_active=lock.switch_active, **terms)
+        try:
+            recorded = complete_history(base, RUNS, owner.run)
+        except OSError as error:
+            # of the past: it must not keep anybody from working
+            recorded = f"a line that the history lacks could not be written: {error}"
     answer = _described(lock.read_owner(base))
-    return {**answer, "replaced": replaced.to_dict() if replaced else None}
+    return {**answer, "replaced": replaced.to_dict() if replaced else None, "recorded": recorded}
 
 
 def give_back(base: Path, run: str) -> bool:
@@ -186,7 +200,7 @@ def main() -> None:
     if not parameters["run"] and (state == "held" or (state == "released" and not parameters["force"])):
         module.fail_json(msg=f"run is missing: a lock is {state} by a run's name")
     base = Path(parameters["base"])
-    answer: dict[str, Any] = {"replaced": None, "released": False}
+    answer: dict[str, Any] = {"replaced": None, "recorded": "", "released": False}
     try:
         if state == "held":
             answer.update(held(parameters, module.check_mode))

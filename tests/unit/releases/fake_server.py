@@ -20,7 +20,7 @@ from typing import Any
 
 import requests
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError, docker_errors
-from ansible.module_utils.releases import lock
+from ansible.module_utils.releases import late, lock
 from ansible.module_utils.releases.compose import ComposeError, EngineLostError
 from ansible.module_utils.releases.job import Job, Outcome
 from ansible.module_utils.releases.journal import Journal, finish, prepare
@@ -425,6 +425,7 @@ class FakeServer:
         self.calls, self.kill_at, self.dead = 0, kill_at, False
         owner = lock.Owner(run=run, action=action, what=release)
         lock.take(self.base, owner, lease_seconds=1800, unit_active=lambda: False)
+        late.complete_history(self.base, self.runs, run)
         job = Job.from_dict(
             {
                 "run": run, "action": action, "release": release, "started_at": self.clock.time(), "by": "ops@desk",
