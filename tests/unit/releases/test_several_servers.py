@@ -43,12 +43,13 @@ PLAYS = [
     {
         "hosts": "all",
         "gather_facts": False,
-        "serial": [1, "100%"],
+        "serial": "{{ steps | default([1, '100%']) }}",
         "max_fail_percentage": 0,
         "tasks": [
             {
                 "block": [
                     part("beat_all.yml"),
+                    {"ansible.builtin.ping": {}, "vars": {"ansible_connection": "{{ way[inventory_hostname] }}"}},
                     {"name": "Ship", "ansible.builtin.command": "test ! -e {{ integr8scode_base }}/bad"},
                     {"ansible.builtin.file": {"path": "{{ integr8scode_base }}/shipped", "state": "touch"}},
                     {
@@ -64,7 +65,21 @@ PLAYS = [
             }
         ],
     },
+    {
+        "hosts": "all",
+        "gather_facts": False,
+        "tasks": [
+            {
+                "ansible.builtin.debug": {
+                    "msg": "{{ ansible_play_hosts_all | run_summary(hostvars, integr8scode_run) }}"
+                },
+                "run_once": True,
+            }
+        ],
+    },
 ]
+GONE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+"""Where ssh finds nobody."""
 
 
 class Servers:
@@ -83,7 +98,7 @@ class Servers:
             "folder": str(self.folder),
             "integr8scode_base": f"{self.folder}/{{{{ inventory_hostname }}}}",
             "integr8scode_run": "this-run",
-            **more,
+            "way": dict.fromkeys(HOSTS, "local"),
         }
         inventory = {"all": {"vars": variables, "hosts": dict.fromkeys(order or HOSTS)}}
         (self.folder / "hosts.yml").write_text(yaml.safe_dump(inventory, sort_keys=False))
@@ -92,6 +107,8 @@ class Servers:
                 Path(sys.executable).parent / "ansible-playbook",
                 "-i",
                 self.folder / "hosts.yml",
+                "-e",
+                json.dumps(more),
                 self.folder / "play.yml",
             ],
             cwd=self.root,
@@ -161,6 +178,22 @@ def test_a_failure_leaves_the_rest_untouched_and_nothing_locked(servers: Servers
     assert servers.locked() == []
     for line in ("a: failed at Ship; old was left as it is", "b: untouched; old serves", "c: untouched; old serves"):
         assert line in run.stdout
+
+
+def test_a_server_that_gets_out_of_reach_at_its_turn_is_not_called_untouched(servers: Servers) -> None:
+    run = servers.run(steps=[2, "100%"], way={"a": "ssh", "b": "local", "c": "local"}, **GONE)
+    assert servers.shipped() == ["b"]
+    for line in ("a: got out of reach before it switched; old was left as it is", "b: old serves"):
+        assert line in run.stdout, run.stdout
+    assert "c: failed at beat_all | Stop where a server was lost; old was left as it is" in run.stdout
+    assert run.returncode != 0
+
+
+def test_who_failed_is_told_once_the_others_of_its_batch_are_done(servers: Servers) -> None:
+    (servers.folder / "a/bad").touch()
+    run = servers.run(steps=[2, "100%"])
+    for line in ("a: failed at Ship; old was left as it is", "b: old serves", "c: untouched; old serves"):
+        assert line in run.stdout, run.stdout
 
 
 def test_a_run_that_takes_longer_than_its_lease_says_that_it_lives(servers: Servers) -> None:
