@@ -355,6 +355,7 @@ class FakeServer:
     executions: dict[str, float] | None = field(default_factory=dict)
     missing_groups: set[str] = field(default_factory=set)
     answers: dict[str, int] = field(default_factory=dict)
+    retry_after: float | None = None
     failing: dict[str, str] = field(default_factory=dict)
     free_mb: int = 10_000
     engine_back_at: float = 0.0

@@ -804,6 +804,38 @@ def test_a_refused_login_after_the_password_was_set_is_a_failure(server: FakeSer
     undone(server, server.switch("two"), "although user-seed has just set this password")
 
 
+@pytest.mark.parametrize("status", [423, 429])
+def test_a_login_that_is_held_back_right_after_the_seed_is_no_reason_to_go_back(
+    server: FakeServer, status: int
+) -> None:
+    server.deployed("one")
+    server.passwords("a")
+    server.answers["login"] = status
+    server.release("two")
+    outcome = server.switch("two", healthy_timeout_seconds=300)
+    assert outcome.result == "ok", outcome
+    assert any(f"answered with {status} to the end" in sentence for sentence in outcome.sentences)
+
+
+def test_what_a_limiter_takes_is_not_taken_from_the_other_checks(server: FakeServer) -> None:
+    server.deployed("one")
+    server.passwords("a")
+    server.answers["login"], server.retry_after = 429, 20.0
+    server.release("two")
+    # it joins while the login is waited for, were that first
+    server.missing_groups = {"k8s-worker"}
+    began: list[float] = []
+
+    def joins(what: str) -> None:
+        if what == "exec kafka":
+            began.append(server.clock.time())
+            if server.clock.time() - began[0] > 15:
+                server.missing_groups.clear()
+
+    server.before_call = joins
+    assert server.switch("two", healthy_timeout_seconds=30, stable_seconds=0).result == "ok"
+
+
 def test_the_outcome_knows_what_is_good() -> None:
     assert [switch.Outcome(result, "").good for result in ("ok", "unchanged", "rolled_back", "failed")] == [
         True,
