@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+UNKNOWN = "systemd does not answer, so whether a switch works at this moment is not known."
 ONE_SHOTS = frozenset({"user-seed"})
 SILENT = "UNREACHABLE or failed"
 
@@ -43,6 +44,8 @@ def status_problems(state: dict[str, Any]) -> list[str]:
             wanted = _digest(release["images"].get(service))
             if wanted and _digest(container.get("image")) != wanted and not state.get("switching"):
                 problems.append(f"{service} runs another image than release {release['id']} names.")
+    if state.get("switching", False) is None:
+        problems.append(UNKNOWN)
     held = state.get("lock") or {}
     if held.get("stale"):
         problems.append(f"the lock is left over, {held['stale']}: {held['description']} The next run takes it over.")

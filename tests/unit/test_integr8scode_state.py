@@ -275,6 +275,15 @@ def test_a_held_lock_is_told_with_its_holder(tmp_path: Path, run_module: Any, mo
     fake_systemctl(tmp_path, monkeypatch, "echo Id=integr8scode-switch.service; echo ActiveState=inactive")
     answer = run_module("integr8scode_state", {"base": str(tmp_path)})
     assert (answer["switching"], answer["lock"]["stale"]) == (False, "the switch has ended without a word")
+    # one that hangs is no sign that the switch has ended
+    monkeypatch.setattr(machine, "SYSTEMD_SECONDS", 0.2)
+    for hangs in ("exec sleep 20", "echo 'Failed to connect to bus' >&2; exit 1"):
+        fake_systemctl(tmp_path, monkeypatch, hangs)
+        answer = run_module("integr8scode_state", {"base": str(tmp_path)})
+        assert (answer["switching"], answer["lock"]["stale"]) == (None, "")
+    (tmp_path / "systemctl").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run_module("integr8scode_state", {"base": str(tmp_path)})["switching"] is False
 
 
 @pytest.fixture
@@ -365,6 +374,8 @@ def test_status_says_what_is_not_as_it_was_deployed() -> None:
     lost = {"owner": {}, "description": "deploy 1 by x.", "stale": "its process has ended"}
     (problem,) = status_problems({**state, "containers": {"backend": [running], "edge": [running]}, "lock": lost})
     assert "left over, its process has ended: deploy 1 by x." in problem
+    (problem,) = status_problems({**state, "containers": {"backend": [running], "edge": [running]}, "switching": None})
+    assert "whether a switch works at this moment is not known" in problem
     assert status_problems({**state, "release": None}) == []
 
 

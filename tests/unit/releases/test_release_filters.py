@@ -270,6 +270,8 @@ def test_a_server_that_switches_is_refused_with_who_does_it() -> None:
     assert checks.state_problems({**server, "lock": held, "switching": False}, needs) == []
     (problem,) = checks.state_problems({**server, "lock": held, "switching": True}, needs)
     assert "deploy 2026.2.20 by ops@desk" in problem
+    (problem,) = checks.state_problems({**server, "lock": held, "switching": None}, needs)
+    assert "nobody knows whether it switches" in problem
 
     broken = {"k8s-worker": {"usable": False, "problem": "no answer"}, "pod-monitor": {"usable": True, "problem": ""}}
     (problem,) = checks.state_problems({**server, "kubernetes": broken}, needs)
