@@ -23,6 +23,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         """Start and follow; fails when the release that was asked for does not serve at the end."""
         super().run(tmp, task_vars)
         host = str((task_vars or {}).get("inventory_hostname", ""))
+        if self._task.args.get("state") == "followed":
+            return self._follow(host, task_vars, {}, int(self._task.args.get("after", 0)))
         try:
             answer = self._ask(task_vars, state="started")
         except AnsibleConnectionFailure as error:
@@ -30,7 +32,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
             return self._lost(host, "while the switch was being started", str(error))
         if answer.get("failed") or answer.get("done") or answer.get("unreachable"):
             return answer
-        plan, diff, after, heard = answer["plan"], answer.get("diff"), 0, time.monotonic()
+        started = {name: answer[name] for name in ("plan", "diff") if answer.get(name)}
+        return self._follow(host, task_vars, started, 0)
+
+    def _follow(
+        self, host: str, task_vars: dict[str, Any] | None, started: dict[str, Any], after: int
+    ) -> dict[str, Any]:
+        """Follow to the end, or for as long as the task shall; ``started`` stands in the result too."""
+        limit = float(self._task.args.get("follow_seconds", 0))
+        began = heard = time.monotonic()
         while True:
             try:
                 answer = self._ask(task_vars, state="followed", after=after)
@@ -48,8 +58,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
             heard = time.monotonic()
             self._show(host, answer["lines"])
             if answer["done"]:
-                return self._ended(answer, plan, diff)
+                return self._ended(answer, started)
             after = answer["after"]
+            # only while it answers: the time out of reach is counted in one piece
+            if limit and heard - began >= limit:
+                return {"changed": True, "done": False, "after": after, **started}
 
     def _ask(self, task_vars: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(
@@ -62,9 +75,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
             text = line["text"] if line["state"] != "done" else f"done, {line['text']}"
             self._display.display(f"  {host} {line['seconds']:6.1f} s  {line['step']:<16} {text}")
 
-    def _ended(self, answer: dict[str, Any], plan: list[str], diff: Any) -> dict[str, Any]:
+    def _ended(self, answer: dict[str, Any], started: dict[str, Any]) -> dict[str, Any]:
         result = {name: value for name, value in answer.items() if name not in ("lines", "after", "done")}
-        result.update(plan=plan, **({"diff": diff} if diff else {}))
+        result.update(started)
         if answer["result"] not in ("ok", "unchanged"):
             result.update(failed=True, msg="\n".join(answer["sentences"]))
         return result

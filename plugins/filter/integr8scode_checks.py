@@ -54,7 +54,14 @@ def secret_problems(secrets: dict[str, Any], allow_fake: bool = False) -> list[s
 
 def _problems_of_work(state: dict[str, Any]) -> list[str]:
     """Whether the server switches at this moment; whose lock is left over is judged when it is taken."""
-    if not state.get("switching"):
+    switching = state.get("switching", False)
+    if switching is None:
+        problem = (
+            "systemd does not answer on the server, so nobody knows whether it switches between releases at this "
+            "moment, and no switch could be started. See `systemctl status` there; run again when it answers."
+        )
+        return [problem]
+    if not switching:
         return []
     held = state.get("lock") or {}
     who = held.get("description") or "nobody knows whose."

@@ -103,16 +103,17 @@ def lock_problems(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def replaced_locks(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return whose locks were taken over because their runs are dead.
+    """Return whose locks were taken over because their runs are dead, and what was written down for such a run.
 
     :param results: of a loop of the module ``release_lock`` over servers.
     """
-    return [
+    taken = [
         f"{result.get('item')}: the lock of {owner['action'] or 'a run'} {owner['what']} by "
         f"{owner['by'] or 'somebody'} (since {owner['since']}) was left over; this run goes on from there."
         for result in results
         if isinstance(owner := result.get("replaced"), Mapping)
     ]
+    return taken + [f"{one.get('item')}: {one['recorded']}." for one in results if one.get("recorded")]
 
 
 def _held(found: Mapping[str, Any]) -> str:
@@ -214,9 +215,21 @@ def locked_digests(images: Mapping[str, str]) -> dict[str, str]:
     return {reference: digest for reference, _, digest in pairs if digest}
 
 
+def _fate_of_lost(host: str, switch: Mapping[str, Any], before: str) -> str:
+    """What is known of a server that got out of reach when it was its turn."""
+    if switch.get("result"):
+        serving = f"{switch['release']} serves" if switch.get("release") else "no release serves for sure"
+        how = ENDINGS.get(switch["result"], "switched")
+        return f"{host}: {how}, {serving}; then it got out of reach"
+    if switch.get("unreachable") or switch.get("failed"):
+        return f"{host}: got out of reach while it switched; playbooks/status.yml says how that ended"
+    return f"{host}: got out of reach before it switched; {before} was left as it is"
+
+
 def _fate(host: str, variables: Mapping[str, Any], run: str) -> str:
     state = variables.get("__integr8scode_state") or {}
-    before = (state.get("release") or {}).get("id")
+    # of a server that did not even answer the first look, nothing is known
+    before = (state["release"] or {}).get("id") or "nothing" if "release" in state else "what it had"
     switch = variables.get("__integr8scode_switch") or {}
     failed = variables.get("__integr8scode_failed") or {}
     if variables.get("__integr8scode_done") == run:
@@ -232,8 +245,10 @@ def _fate(host: str, variables: Mapping[str, Any], run: str) -> str:
             return f"{host}: {ENDINGS[switch['result']]}; {serving}"
         if switch.get("failed") and switch.get("changed"):
             return f"{host}: it is not known how the switch ended; playbooks/status.yml says it"
-        return f"{host}: failed at {failed.get('task', '?')}; {before or 'nothing'} was left as it is"
-    return f"{host}: untouched; {before or 'nothing'} serves"
+        return f"{host}: failed at {failed.get('task', '?')}; {before} was left as it is"
+    if variables.get("__integr8scode_begun") == run:
+        return _fate_of_lost(host, switch, before)
+    return f"{host}: untouched; {before} serves"
 
 
 def run_summary(hosts: Sequence[str], hostvars: Mapping[str, Any], run: str) -> list[str]:

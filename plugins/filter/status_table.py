@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+UNKNOWN = "systemd does not answer, so whether a switch works at this moment is not known."
 ONE_SHOTS = frozenset({"user-seed"})
-SILENT = "UNREACHABLE or failed"
+SILENT = "UNREACHABLE: it was not asked"
 
 
 def _digest(image: str | None) -> str:
@@ -24,15 +25,20 @@ def status_problems(state: dict[str, Any]) -> list[str]:
     :param state: the answer of the module ``integr8scode_state``.
     """
     if not state["docker"]["available"]:
-        return [str(state["docker"]["error"])]
+        return [str(state["docker"]["error"]), *_problems_of_work(state)]
     release = state["release"]
-    if release is None:
-        return []
+    problems = [] if release is None else _problems_of_services(state, release)
+    return [*problems, *_problems_of_work(state)]
+
+
+def _problems_of_services(state: dict[str, Any], release: dict[str, Any]) -> list[str]:
     problems = []
     for service in _services(state):
         containers = state["containers"].get(service, [])
         if not containers:
             problems.append(f"{service} is missing.")
+        if service not in release["images"] and not state.get("switching"):
+            problems.append(f"{service} is no service of release {release['id']}.")
         if len(containers) > 1 and not state.get("switching"):
             problems.append(f"{service} runs {len(containers)} times.")
         for container in containers:
@@ -43,6 +49,14 @@ def status_problems(state: dict[str, Any]) -> list[str]:
             wanted = _digest(release["images"].get(service))
             if wanted and _digest(container.get("image")) != wanted and not state.get("switching"):
                 problems.append(f"{service} runs another image than release {release['id']} names.")
+    return problems
+
+
+def _problems_of_work(state: dict[str, Any]) -> list[str]:
+    """A lock that is left over, and what nobody knows; before the first deploy too, which may have been cut off."""
+    problems = []
+    if state.get("switching", False) is None:
+        problems.append(UNKNOWN)
     held = state.get("lock") or {}
     if held.get("stale"):
         problems.append(f"the lock is left over, {held['stale']}: {held['description']} The next run takes it over.")
@@ -61,9 +75,10 @@ def _container_line(service: str, container: dict[str, Any]) -> str:
 def _history_line(entry: dict[str, Any]) -> str:
     # a deploy names its release, a recovery the rung that healed
     what = f"{entry.get('action', '?')} {entry.get('release') or entry.get('rung') or ''}".strip()
+    late = ", written down by the run after it" if entry.get("written_at") else ""
     return (
         f"    {entry.get('at', '?')} {what}: {entry.get('result', '?')} by {entry.get('by') or 'unknown'}, "
-        f"{entry.get('seconds', '?')} s"
+        f"{entry.get('seconds', '?')} s{late}"
     )
 
 
@@ -79,10 +94,15 @@ def describe(host: str, state: dict[str, Any]) -> list[str]:
     :param state: the answer of the module ``integr8scode_state``.
     """
     release = state["release"]
+    held = state.get("lock")
+    locked = [f"    locked: {held['description']}"] if held else []
+    work = [f"    PROBLEM: {problem}" for problem in _problems_of_work(state)]
     if not state["docker"]["available"]:
-        return [f"{host}: {state['docker']['error']}"]
+        return [f"{host}: {state['docker']['error']}", *work, *locked]
     if release is None:
-        return [f"{host}: no release was deployed"]
+        # what a first deploy that was cut off has left
+        left = [_container_line(one, each) for one, found in sorted(state["containers"].items()) for each in found]
+        return [f"{host}: no release was deployed", *left, *work, *locked]
     since = _served_since(state)
     commit = f", commit {release['commit']}" if release.get("commit") else ""
     made = f"made {release['created_at']} by {release.get('by') or 'unknown'}{commit}"
@@ -94,10 +114,7 @@ def describe(host: str, state: dict[str, Any]) -> list[str]:
     lines += [_history_line(entry) for entry in reversed(state["history"])]
     if "rollback_target" in state:
         lines.append(f"    a rollback goes to {state['rollback_target'] or 'nowhere: no release from before is kept'}")
-    held = state.get("lock")
-    if held:
-        lines.append(f"    locked: {held['description']}")
-    return lines
+    return lines + locked
 
 
 def _answered(hostvars: Mapping[str, Any], host: str) -> dict[str, Any] | None:
@@ -105,8 +122,17 @@ def _answered(hostvars: Mapping[str, Any], host: str) -> dict[str, Any] | None:
     return state if state and "docker" in state else None
 
 
+def _why_silent(hostvars: Mapping[str, Any], host: str) -> tuple[bool, str]:
+    """Whether a server without an answer was reached, and why there is none."""
+    said = hostvars[host].get("status") or {}
+    message = str(said.get("msg") or said.get("module_stderr") or "it says no reason").strip()
+    if said.get("failed") and not said.get("unreachable"):
+        return True, f"FAILED to look at it: {message}"
+    return False, f"UNREACHABLE: {message}" if said.get("unreachable") else SILENT
+
+
 def status_table(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[str]:
-    """Return what every server runs, as lines; a server that did not answer is named.
+    """Return what every server runs, as lines; a server that did not answer is named, with the reason.
 
     :param hosts: the servers that were asked.
     :param hostvars: their variables; ``status`` holds the answer of the module ``integr8scode_state``.
@@ -114,7 +140,7 @@ def status_table(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[str]
     lines: list[str] = []
     for host in hosts:
         state = _answered(hostvars, host)
-        lines += describe(host, state) if state else [f"{host}: {SILENT}"]
+        lines += describe(host, state) if state else [f"{host}: {_why_silent(hostvars, host)[1]}"]
     return lines
 
 
@@ -129,7 +155,8 @@ def status_document(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> dict[s
     for host in hosts:
         state = _answered(hostvars, host)
         if state is None:
-            document[host] = {"reachable": False, "problems": [SILENT]}
+            reached, why = _why_silent(hostvars, host)
+            document[host] = {"reachable": reached, "problems": [why]}
             continue
         names = ("id", "tag", "created_at", "by", "commit", "images", "digests")
         release = state["release"]

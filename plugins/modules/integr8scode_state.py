@@ -132,7 +132,7 @@ lock:
   type: dict
   returned: always
 switching:
-  description: Whether a switch works on the server at this moment.
+  description: Whether a switch works on the server at this moment; null where systemd does not answer.
   type: bool
   returned: always
 files:
@@ -203,7 +203,7 @@ def main() -> None:
     running = str(release["id"]) if release else None
     kept = releases.read_kept(base, running, history, images)
     units = machine.read_units([UNIT, *parameters["units"]])
-    switching = units.pop(UNIT)["active"] in {"active", "activating", "deactivating", "reloading"}
+    switching = machine.at_work(units.pop(UNIT))
     docker_root = Path(engine["docker"]["root"] or "/var/lib/docker")
     module.exit_json(
         changed=False,
@@ -212,7 +212,8 @@ def main() -> None:
         rollback_target=rollback_target(history, running, [one["id"] for one in kept]),
         history=history[-parameters["history_lines"] :] if parameters["history_lines"] > 0 else [],
         seeded=releases.read_seeded(base),
-        lock=releases.read_lock(base, parameters["lease_seconds"], switching),
+        # where nobody knows, a switch may be at work
+        lock=releases.read_lock(base, parameters["lease_seconds"], switching is not False),
         switching=switching,
         time=time.time(),
         listeners=machine.read_listeners(set(parameters["ports"])),

@@ -11,16 +11,20 @@ description:
     is recognised and replaced.
   - Runs through an action plugin of the same name, which adds who the controller is, and whether the process of a
     holder on the same controller still lives.
+  - Who takes the lock also writes the line into the history that a switch before it could not write, since it was
+    killed when its release served already.
   - Never C(changed), since the lock is no part of what the server is to look like.
 options:
   state:
     description:
       - C(held) takes the lock or renews it, and fails while another run may live.
+      - C(renewed) only says that the run lives, and fails where the lock is no longer its own. Does nothing in check
+        mode, which has taken none.
       - C(released) gives it back where O(run) holds it, unless the server switches at this moment, which gives it back
         itself; with O(force) it removes any.
       - C(read) only says who holds it.
     type: str
-    choices: [held, released, read]
+    choices: [held, renewed, released, read]
     default: held
   base:
     description: Where Integr8sCode is installed.
@@ -87,6 +91,10 @@ replaced:
   description: The holder whose run was over and whose lock was taken (in check mode, would be), or null.
   type: dict
   returned: always
+recorded:
+  description: Whose line was missing in the history and is written now, as a sentence, or an empty text.
+  type: str
+  returned: always
 released:
   description: Whether a lock was given back or removed (in check mode, would be removed).
   type: bool
@@ -110,6 +118,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.releases import lock
+from ansible.module_utils.releases.late import complete_history
+from ansible.module_utils.releases.layout import RUNS
 
 
 def _described(owner: lock.Owner | None) -> dict[str, Any]:
@@ -123,12 +133,26 @@ def held(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
         **{name: parameters[name] for name in ("run", "action", "what", "by")}, controller=parameters["controller"]
     )
     terms = {"lease_seconds": float(parameters["lease_seconds"]), "gone_run": parameters["gone_run"]}
+    recorded = ""
     if check:
         replaced = lock.in_the_way(base, owner.run, unit_active=lock.switch_active, **terms)
     else:
         replaced = lock.take(base, owner, unit_active=lock.switch_active, **terms)
+        try:
+            recorded = complete_history(base, RUNS, owner.run)
+        except OSError as error:
+            # of the past: it must not keep anybody from working
+            recorded = f"a line that the history lacks could not be written: {error}"
     answer = _described(lock.read_owner(base))
-    return {**answer, "replaced": replaced.to_dict() if replaced else None}
+    return {**answer, "replaced": replaced.to_dict() if replaced else None, "recorded": recorded}
+
+
+def renewed(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
+    """Say that the run lives. Raises LockedError, OSError."""
+    base = Path(parameters["base"])
+    if not check:
+        lock.beat(base, parameters["run"])
+    return _described(lock.read_owner(base))
 
 
 def give_back(base: Path, run: str) -> bool:
@@ -164,11 +188,16 @@ def read(parameters: dict[str, Any]) -> dict[str, Any]:
     return {**_described(owner), "stale": stale}
 
 
+def _told(state: str, problem: str) -> str:
+    """A problem as this task may tell it: once a run is at work, only it knows what was changed."""
+    return problem.removeprefix("Nothing was changed. ") if state in ("renewed", "released") else problem
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["held", "released", "read"], "default": "held"},
+            "state": {"type": "str", "choices": ["held", "renewed", "released", "read"], "default": "held"},
             "base": {"type": "path", "default": "/opt/integr8scode"},
             "run": {"type": "str", "default": ""},
             "action": {"type": "str", "default": ""},
@@ -183,13 +212,15 @@ def main() -> None:
     )
     parameters = module.params
     state = parameters["state"]
-    if not parameters["run"] and (state == "held" or (state == "released" and not parameters["force"])):
+    if not parameters["run"] and (state in ("held", "renewed") or (state == "released" and not parameters["force"])):
         module.fail_json(msg=f"run is missing: a lock is {state} by a run's name")
     base = Path(parameters["base"])
-    answer: dict[str, Any] = {"replaced": None, "released": False}
+    answer: dict[str, Any] = {"replaced": None, "recorded": "", "released": False}
     try:
         if state == "held":
             answer.update(held(parameters, module.check_mode))
+        elif state == "renewed":
+            answer.update(renewed(parameters, module.check_mode))
         elif state == "released":
             answer.update(released(parameters, module.check_mode))
         else:
@@ -199,9 +230,10 @@ def main() -> None:
             owner = lock.read_owner(base)
         except (lock.LockedError, OSError):
             owner = None
-        module.fail_json(msg=str(error), locked=True, **{**answer, **_described(owner)})
+        module.fail_json(msg=_told(state, str(error)), locked=True, **{**answer, **_described(owner)})
     except OSError as error:
-        module.fail_json(msg=f"Nothing was changed. The lock below {base} cannot be read or written: {error}")
+        problem = f"Nothing was changed. The lock below {base} cannot be read or written: {error}"
+        module.fail_json(msg=_told(state, problem))
     module.exit_json(changed=False, **answer)
 
 

@@ -13,7 +13,11 @@ description:
   - Where every container is what the release says, runs and is healthy, nothing is started and nothing changed.
   - In check mode says what would be done.
 options:
-  state: {type: str, choices: [started, followed], default: started, description: Used by the action plugin.}
+  state:
+    type: str
+    choices: [started, followed]
+    default: started
+    description: C(followed) goes on with a switch that was started.
   base: {type: path, default: /opt/integr8scode, description: Where Integr8sCode is installed.}
   run: {type: str, required: true, description: "Name of this run of the playbook, which holds the lock."}
   release: {type: str, default: "", description: Id of the release to get to.}
@@ -22,6 +26,12 @@ options:
   controller: {type: str, default: "", description: From where.}
   started_at: {type: float, default: 0, description: "When the run began, seconds since 1970; 0 for now."}
   settings: {type: dict, default: {}, description: "How; see Settings in module_utils/releases/job.py."}
+  follow_seconds:
+    type: float
+    default: 0
+    description:
+      - How long a task follows the switch before it ends with C(done) false, so that the play can do something in
+        between and go on with C(state=followed) and C(after); 0 for to its end.
   after: {type: int, default: 0, description: "followed: byte of the record to go on from."}
   wait_seconds: {type: float, default: 15, description: "followed: how long to wait for news."}
 attributes:
@@ -47,7 +57,7 @@ lost: {description: Ids of executions that were cut off., type: list, returned: 
 seconds: {description: How long the switch took., type: float, returned: at the end}
 plan: {description: "started: what is (in check mode, would be) done.", type: list, returned: for started}
 lines: {description: "followed: what was said since.", type: list, returned: for followed}
-after: {description: "followed: byte to go on from.", type: int, returned: for followed}
+after: {description: "followed: byte to go on from.", type: int, returned: where done is false}
 done: {description: Whether it is at its end., type: bool, returned: always}
 """
 
@@ -192,6 +202,7 @@ def main() -> None:
             "started_at": {"type": "float", "default": 0},
             "settings": {"type": "dict", "default": {}},
             "after": {"type": "int", "default": 0},
+            "follow_seconds": {"type": "float", "default": 0},
             "wait_seconds": {"type": "float", "default": 15},
         },
         supports_check_mode=True,

@@ -62,3 +62,10 @@ def test_every_worker_of_the_stack_has_its_configuration(project_root: Path) -> 
         mounts = [volume for volume in stack[worker]["volumes"] if isinstance(volume, str)]
         assert any(f"${{{entry['variable']}:-" in mount and f":/app/{entry['name']}:" in mount for mount in mounts)
         assert stack[worker]["command"] == ["python", f"workers/run_{worker.replace('-', '_')}.py"]
+
+
+def test_what_asks_for_no_password_is_not_published(project_root: Path) -> None:
+    services = yaml.safe_load((project_root / "docker-compose.yaml").read_text())["services"]
+    published = {name: [str(port) for port in one["ports"]] for name, one in services.items() if "ports" in one}
+    assert sorted(published) == ["edge", "mongo"]
+    assert published["mongo"] == ["127.0.0.1:27017:27017"]

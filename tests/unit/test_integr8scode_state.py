@@ -144,7 +144,38 @@ def test_status_names_what_is_missing_and_who_is_silent() -> None:
     assert "backend            running, healthy, 2 restarts, aaaaaaaaaaaa" in text
     assert "mongo              MISSING" in text
     assert "user-seed" not in text
-    assert status_table(["app2"], {"app2": {}}) == ["app2: UNREACHABLE or failed"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "says", "reachable"),
+    [
+        ({}, "UNREACHABLE: it was not asked", False),
+        ({"status": {"unreachable": True, "msg": "no route to host"}}, "UNREACHABLE: no route to host", False),
+        ({"status": {"failed": True, "msg": "release.json broken"}}, "FAILED to look at it: release.json broken", True),
+        ({"status": {"failed": True, "module_stderr": "no python\n"}}, "FAILED to look at it: no python", True),
+    ],
+)
+def test_status_says_why_a_server_has_no_answer(answer: dict[str, Any], says: str, reachable: bool) -> None:
+    assert status_table(["app2"], {"app2": answer}) == [f"app2: {says}"]
+    assert status_document(["app2"], {"app2": answer})["hosts"]["app2"] == {
+        "reachable": reachable,
+        "problems": [says],
+    }
+
+
+def test_status_names_a_left_over_lock_before_the_first_deploy_and_without_docker() -> None:
+    lost = {"owner": {}, "description": "deploy 1 by x.", "stale": "the switch has ended without a word"}
+    left = {"backend": [{**stack.describe_container(INSPECT), "state": "created"}]}
+    state = {"docker": {"available": True}, "release": None, "containers": left, "lock": lost, "history": []}
+    (problem,) = status_problems(state)
+    assert "left over, the switch has ended without a word: deploy 1 by x." in problem
+    lines = describe("app1", state)
+    assert lines[0] == "app1: no release was deployed"
+    assert lines[1].startswith("    backend            created (exit code")
+    assert lines[2:] == [f"    PROBLEM: {problem}", "    locked: deploy 1 by x."]
+    away = {**state, "docker": {"available": False, "error": "the engine is away"}}
+    assert status_problems(away) == ["the engine is away", problem]
+    assert describe("app1", away) == ["app1: the engine is away", *lines[2:]]
 
 
 def test_whether_an_image_is_here_is_told_by_its_digest() -> None:
@@ -275,6 +306,15 @@ def test_a_held_lock_is_told_with_its_holder(tmp_path: Path, run_module: Any, mo
     fake_systemctl(tmp_path, monkeypatch, "echo Id=integr8scode-switch.service; echo ActiveState=inactive")
     answer = run_module("integr8scode_state", {"base": str(tmp_path)})
     assert (answer["switching"], answer["lock"]["stale"]) == (False, "the switch has ended without a word")
+    # one that hangs is no sign that the switch has ended
+    monkeypatch.setattr(machine, "SYSTEMD_SECONDS", 0.2)
+    for hangs in ("exec sleep 20", "echo 'Failed to connect to bus' >&2; exit 1"):
+        fake_systemctl(tmp_path, monkeypatch, hangs)
+        answer = run_module("integr8scode_state", {"base": str(tmp_path)})
+        assert (answer["switching"], answer["lock"]["stale"]) == (None, "")
+    (tmp_path / "systemctl").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run_module("integr8scode_state", {"base": str(tmp_path)})["switching"] is False
 
 
 @pytest.fixture
@@ -359,12 +399,17 @@ def test_status_says_what_is_not_as_it_was_deployed() -> None:
         "backend is unhealthy.",
         "backend runs another image than release r names.",
     ]
+    more = {"edge": [running], "backend": [running], "grafana": [running]}
+    assert status_problems({**state, "containers": more}) == ["grafana is no service of release r."]
+    assert status_problems({**state, "containers": more, "switching": True}) == []
     # while a switch works, that is how it goes
     switching = {**state, "containers": {"edge": [running], "backend": [{**other, "health": "starting"}, running]}}
     assert status_problems({**switching, "switching": True}) == ["backend is starting."]
     lost = {"owner": {}, "description": "deploy 1 by x.", "stale": "its process has ended"}
     (problem,) = status_problems({**state, "containers": {"backend": [running], "edge": [running]}, "lock": lost})
     assert "left over, its process has ended: deploy 1 by x." in problem
+    (problem,) = status_problems({**state, "containers": {"backend": [running], "edge": [running]}, "switching": None})
+    assert "whether a switch works at this moment is not known" in problem
     assert status_problems({**state, "release": None}) == []
 
 

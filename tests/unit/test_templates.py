@@ -53,10 +53,11 @@ def test_the_internal_listener_has_the_address_that_the_frontend_calls(render: A
     assert any(line.startswith("bind 192.0.2.7:8443 ssl") for line in sections["frontend from_frontend"])
 
 
-def test_a_post_is_never_repeated_and_certificates_are_verified(render: Any) -> None:
+def test_a_post_is_never_repeated_nor_sent_on_a_used_connection_and_certificates_are_verified(render: Any) -> None:
     sections = edge_sections(render("haproxy.cfg.j2"))
     for name in ("backend backend", "backend frontend"):
         assert "http-request disable-l7-retry unless METH_GET || { method HEAD }" in sections[name]
+        assert "option http-server-close" in sections[name]
         assert any(f"verifyhost {name.split()[1]}" in line for line in sections[name])
     assert any("ssl verify required" in line for line in sections["defaults"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -121,6 +121,12 @@ def problem_of(container: Any) -> str | None:
     return {"healthy": None, "starting": "is not healthy yet"}.get(health, f"is {health}")
 
 
+def health_of(container: Any) -> str:
+    """``starting``, ``healthy`` or ``unhealthy`` of a running container with a health check; "" of any other."""
+    state = container.attrs["State"]
+    return str(state.get("Health", {}).get("Status", "")) if state["Status"] == "running" else ""
+
+
 def restarts_of(containers: Iterable[Any]) -> dict[str, int]:
     """How often Docker has restarted each container so far, by id: what comes on top is news."""
     return {one.id: int(one.attrs["RestartCount"]) for one in containers}
@@ -160,19 +166,21 @@ def wait_until_well(
     *,
     limit: float,
     before: Mapping[str, int],
+    without: Collection[str] = (),
     pause: float = 0.5,
 ) -> list[Any]:
     """Wait until every container of a service's new definition runs and is healthy; those containers.
 
     :param wanted: the definition's hash.
     :param before: restarts until now, from `restarts_of`.
+    :param without: ids of containers that do not count, since they are replaced for their own sake.
     :param deadline: by ``time.monotonic()``.
     :param limit: what to call the deadline in the error, seconds.
     :raises ServiceError: there is none, one has ended, or the time is over.
     """
     while True:
         found_all = stack.of(service)
-        ours = [one for one in found_all if is_of(one, wanted)]
+        ours = [one for one in found_all if is_of(one, wanted) and one.id not in without]
         if not ours:
             # it was created before this is called
             raise ServiceError(f"no container of {service} is what the release says it should be", found_all)

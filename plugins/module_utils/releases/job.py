@@ -20,7 +20,7 @@ class Settings:
         stream_seconds: that event streams are given beyond that; their clients come back by themselves.
         workers_at_once: how many workers are replaced at a time.
         executions_wait_seconds: how long the coordinator waits for executions to end.
-        keep_releases: how many releases are kept, the running one included.
+        keep_releases: how many releases are kept, the running one included; less than two means two.
         server_name: that the edge's certificate has to carry.
         ca: PEM file of who vouches for that certificate.
         verify_username: seeded user whose login is tried; empty for none.

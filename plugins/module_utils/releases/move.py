@@ -72,13 +72,16 @@ class Move:
             healthy_seconds=settings.healthy_timeout_seconds,
             drain_seconds=settings.drain_seconds,
             stream_seconds=settings.stream_seconds,
+            # not the infrastructure, whose restart costs more than it mends, nor the edge: it is only as healthy as
+            # what is behind it
+            replaceable=(*SERVING, *settings.workers),
         )
 
     # -- what is to be done
 
     @property
     def due(self) -> list[str]:
-        """Services that are not what the release says, in no order."""
+        """Services that are not what the release says, or are unhealthy, in no order."""
         return self.rolling.due(self.hashes)
 
     def orphans(self) -> list[str]:
@@ -145,11 +148,14 @@ class Move:
         said = []
         running = self.stack.containers()
         for service in self._ordered(self.due):
+            sick = any(self.rolling.is_sick(service, one) for one in running.get(service, []))
+            why = ", since what runs is unhealthy" if sick else ""
             if service in SERVING and running.get(service):
                 how = "beside the old one" if self.rolling.has_room_for(service) else "in its place, for want of memory"
-                said.append(f"{service}: a new container, {how}")
+                said.append(f"{service}: a new container, {how}{why}")
             else:
-                said.append(f"{service}: a new container" if running.get(service) else f"{service}: would be started")
+                what = f"a new container{why}" if running.get(service) else "would be started"
+                said.append(f"{service}: {what}")
         said += [f"{service}: removed, the release does not have it" for service in self.orphans()]
         if self.edge_config() is not None:
             said.append("edge: another configuration")
@@ -179,7 +185,7 @@ class Move:
         :raises OSError: a file cannot be read or written.
         """
         due = [one for one in self._ordered(self.due) if only is None or one in only]
-        first = not self.stack.of("backend")
+        first = not self._application_runs()
         self._infrastructure([one for one in due if one in self.settings.infrastructure])
         if only is None:
             # going back puts back what ran, and no password is part of that
@@ -190,6 +196,8 @@ class Move:
             with self._doing("start", "starting the application"):
                 self._up([one for one in due if one not in self.settings.infrastructure and one != "edge"])
         else:
+            rest = [one for one in (*SERVING, *self.settings.workers) if one in self.hashes and one not in due]
+            due += self.rolling.sick_after_start([one for one in rest if only is None or one in only])
             for service in SERVING:
                 if service in due or ((only is None or service in only) and len(self.stack.of(service)) > 1):
                     self._serving(service)
@@ -207,6 +215,16 @@ class Move:
         with self._doing("reload", "having programs load newer files"):
             if any(self.readers(check=False).values()):
                 self.reloaded = time.monotonic()
+
+    def _application_runs(self) -> bool:
+        """Whether anything that works for users runs: one missing service is no reason to replace the rest at once."""
+        below = (*self.settings.infrastructure, "edge")
+        return any(
+            one.attrs["State"]["Status"] in ("running", "restarting", "paused")
+            for service, found in self.stack.containers().items()
+            for one in found
+            if service not in below
+        )
 
     def _infrastructure(self, services: list[str]) -> None:
         if services:

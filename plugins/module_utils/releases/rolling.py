@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ansible.module_utils.releases.containers import (
     Stack,
     addresses,
     death_of,
+    health_of,
     is_of,
     patiently,
     problem_of,
@@ -45,6 +46,7 @@ class Rolling:
     stack: the containers.
     edge: in front of them.
     hashes: what each service's containers are to be labelled with.
+    replaceable: services whose container is replaced too when it runs as defined but is unhealthy.
     say: takes a sentence for who follows.
     """
 
@@ -59,17 +61,25 @@ class Rolling:
         healthy_seconds: float,
         drain_seconds: float,
         stream_seconds: float,
+        replaceable: Collection[str] = (),
     ) -> None:
         self.compose, self.stack, self.edge, self.hashes, self.say = compose, stack, edge, hashes, say
         self.healthy_seconds = healthy_seconds
         self.drain_seconds, self.stream_seconds = drain_seconds, stream_seconds
+        self.replaceable = replaceable
 
     def stale(self, service: str) -> list[Any]:
-        """A service's containers that are of another definition."""
-        return [one for one in self.stack.of(service) if not is_of(one, self.hashes[service])]
+        """A service's containers that have to go: of another definition, or unhealthy where that counts."""
+        return [
+            one for one in self.stack.of(service) if not is_of(one, self.hashes[service]) or self.is_sick(service, one)
+        ]
+
+    def is_sick(self, service: str, container: Any) -> bool:
+        """Whether a container is to be replaced although it runs as defined: one that is just starting is not."""
+        return service in self.replaceable and health_of(container) == "unhealthy"
 
     def due(self, services: Iterable[str]) -> list[str]:
-        """Services that are not, each in one container, what they should be; stopped ones included."""
+        """Services that are not, each in one container, what they should be; stopped and unhealthy ones included."""
         found = self.stack.containers()
         due = []
         for service in services:
@@ -78,9 +88,24 @@ class Rolling:
                 len(ours) != 1
                 or not is_of(ours[0], self.hashes[service])
                 or ours[0].attrs["State"]["Status"] != "running"
+                or self.is_sick(service, ours[0])
             ):
                 due.append(service)
         return due
+
+    def sick_after_start(self, services: Sequence[str]) -> list[str]:
+        """Wait until none of the services is just starting, then those that have turned unhealthy.
+
+        What a start may take is its health check's own business; more than the limit for a new container is not waited.
+        """
+        deadline = time.monotonic() + self.healthy_seconds
+        while True:
+            found = self.stack.containers()
+            ours = {service: found.get(service, []) for service in services}
+            starting = any(health_of(one) == "starting" for of_one in ours.values() for one in of_one)
+            if not starting or time.monotonic() > deadline:
+                return [name for name, of_one in ours.items() if any(self.is_sick(name, one) for one in of_one)]
+            time.sleep(0.5)
 
     # -- what takes requests
 
@@ -97,11 +122,19 @@ class Rolling:
                 stop_and_remove(one)
         before = restarts_of(self.stack.of(service))
         old = self.stale(service)
+        for one in [one for one in old if self.is_sick(service, one)]:
+            # one stays until there is a better one; a second one that helps nobody only takes its memory
+            if len(old) > 1:
+                self.retire(service, one)
+                old.remove(one)
+        ids = {one.id for one in old}
         deadline = time.monotonic() + self.healthy_seconds
-        if not any(is_of(one, wanted) for one in self.stack.of(service)):
+        if not any(one.id not in ids for one in self.stack.of(service)):
             number = len(old) + 1
             patiently(lambda: self.compose.up([service], "--no-recreate", "--scale", f"{service}={number}"))
-        (new, *more) = wait_until_well(self.stack, service, wanted, deadline, limit=self.healthy_seconds, before=before)
+        (new, *more) = wait_until_well(
+            self.stack, service, wanted, deadline, limit=self.healthy_seconds, before=before, without=ids
+        )
         self.edge.wait_for(service, addresses(new), deadline)
         self.edge.undrain(service, addresses(new))
         self.say(f"the new {service} ({new.short_id}) takes requests")
@@ -128,6 +161,7 @@ class Rolling:
         """
         deadline = time.monotonic() + self.healthy_seconds
         wanted, before = self.hashes[service], restarts_of(self.stack.of(service))
+        self._remove_sick([service])
         patiently(lambda: self.compose.up([service], "--scale", f"{service}=1"))
         (new, *_) = wait_until_well(self.stack, service, wanted, deadline, limit=self.healthy_seconds, before=before)
         self.edge.wait_for(service, addresses(new), deadline)
@@ -153,6 +187,7 @@ class Rolling:
         """
         deadline = time.monotonic() + self.healthy_seconds
         before = restarts_of(one for ours in self.stack.containers().values() for one in ours)
+        self._remove_sick(services)
         patiently(lambda: self.compose.up(services))
         if healthy:
             for service in services:
@@ -169,3 +204,10 @@ class Rolling:
             if time.monotonic() > settled:
                 return
             time.sleep(0.5)
+
+    def _remove_sick(self, services: Sequence[str]) -> None:
+        """Compose would leave an unhealthy container as it is: of its definition it is."""
+        for service in services:
+            for one in self.stack.of(service):
+                if is_of(one, self.hashes[service]) and self.is_sick(service, one):
+                    stop_and_remove(one)

@@ -173,11 +173,12 @@ class Switch:
             verifier.wait_until_well()
             verifier.edge_serves_these()
             verifier.ask_edge(move.outside())
-            verifier.log_in(move.outside(), password_must_fit=move.seeded)
             verifier.find_consumer_groups([one for one in self.settings.consumer_groups if move.has_group(one)])
             if self.settings.kubernetes:
                 image = move.release.images["backend"]
                 verifier.reach_kubernetes({**self.settings.kubernetes, "image": image})
+            # last: it may have to wait for a limiter, and must not take the others' time
+            verifier.log_in(move.outside(), password_must_fit=move.seeded)
         if stable and (move.touched or move.reloaded):
             with self.journal.step("stable", f"watching for {stable:.0f} s that nothing ends or restarts"):
                 verifier.watch(max(0.0, stable - move.seconds_of_stability()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import http.client
 import json
 import socket
@@ -12,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible.module_utils.kubernetes_access_probing import ProbeError, failure_message, probe_all, problems
 from ansible.module_utils.releases.containers import (
@@ -32,6 +33,11 @@ GROUPS = ["kafka-consumer-groups", "--bootstrap-server", "localhost:9092", "--li
 # the broker's own heap settings are too large for a second JVM beside it
 SMALL_HEAP = {"KAFKA_HEAP_OPTS": "-Xmx96m"}
 ALIVE = (200, 429)  # the rate limiter's refusal is an answer of a living application
+HELD_BACK = {429: "the application's limiter holds logins back", 423: "the account is locked for a while"}
+"""Answers to a login that say nothing about the release, whoever has caused them."""
+HOLD_SECONDS = 75.0
+"""The limiter counts by the minute, refused requests too: after so long without a word when to come back, it stays."""
+HOLD_PAUSE = 20.0
 PASSWORDS = {"user": "DEFAULT_USER_PASSWORD", "admin": "ADMIN_USER_PASSWORD"}
 
 
@@ -80,6 +86,30 @@ class Outside:
         return None if found is None else str(found)
 
 
+class Reply(NamedTuple):
+    """An answer through the edge.
+
+    status: of HTTP.
+    retry_after: seconds after which it wants to be asked again; None where it does not say.
+    """
+
+    status: int
+    retry_after: float | None = None
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """The seconds that a header Retry-After means, a number or a date; None for none that can be read."""
+    if retry_after is None:
+        return None
+    text = retry_after.strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
 @dataclass(frozen=True)
 class Request:
     """A request through the edge."""
@@ -89,15 +119,16 @@ class Request:
     path: str
     form: dict[str, str] | None = field(default=None, repr=False)
 
-    def send(self, outside: Outside) -> int:
-        """Its status. Raises OSError, http.client.HTTPException."""
+    def send(self, outside: Outside) -> Reply:
+        """The answer. Raises OSError, http.client.HTTPException."""
         context = ssl.create_default_context(cafile=str(outside.ca))
         connection = EdgeConnection(self.port, outside.server_name, context)
         try:
             body = urllib.parse.urlencode(self.form) if self.form else None
             headers = {"Content-Type": "application/x-www-form-urlencoded"} if self.form else {}
             connection.request(self.method, self.path, body=body, headers=headers)
-            return connection.getresponse().status
+            answer = connection.getresponse()
+            return Reply(answer.status, seconds_of(answer.headers.get("Retry-After")))
         finally:
             connection.close()
 
@@ -219,25 +250,45 @@ class Verifier:
         if not outside.username or password is None:
             return
         form = {"username": outside.username, "password": password}
-        # 401, 423: somebody chose another password since; the answer still proves that Mongo and Redis work
         login = Request(outside.https_port, "POST", "/api/v1/auth/login", form)
-        status = self._ask(outside, f"a login as {outside.username}", (200, 401, 423, 429), login)
-        if status != 200:
-            message = f"the login as {outside.username} was answered with {status}"
-            if password_must_fit:
-                raise VerificationError(f"{message}, although user-seed has just set this password")
+        reply = self._log_in_patiently(outside, login)
+        if reply.status == 200:
+            return
+        message = f"the login as {outside.username} was answered with {reply.status}"
+        if why := HELD_BACK.get(reply.status):
+            self.notes.append(
+                f"{message} to the end: {why}. That is no sign of a bad release, and all other checks were good; but "
+                "that users can log in was not proven."
+            )
+        elif password_must_fit:
+            raise VerificationError(f"{message}, although user-seed has just set this password")
+        else:
+            # somebody chose another password since
             self.notes.append(f"{message}: its password is not the inventory's. Mongo and Redis do answer.")
 
-    def _ask(self, outside: Outside, what: str, good: tuple[int, ...], request: Request) -> int:
-        """The status of a request that is repeated until it is good. Raises VerificationError when the time is over."""
+    def _log_in_patiently(self, outside: Outside, login: Request) -> Reply:
+        """The answer to a login that is tried again while it is held back. Raises VerificationError."""
+        patience = time.monotonic() + HOLD_SECONDS
+        while True:
+            reply = self._ask(outside, f"a login as {outside.username}", (200, 401, *HELD_BACK), login)
+            if reply.status not in HELD_BACK:
+                return reply
+            told = reply.retry_after
+            pause, end = (HOLD_PAUSE, min(self.deadline, patience)) if told is None else (max(told, 1.0), self.deadline)
+            if time.monotonic() + pause > end:
+                return reply
+            time.sleep(pause)
+
+    def _ask(self, outside: Outside, what: str, good: tuple[int, ...], request: Request) -> Reply:
+        """The answer to a request that is repeated until it is good. Raises VerificationError when the time is over."""
         while True:
             try:
-                status = request.send(outside)
-                found = f"HTTP status {status}"
+                reply = request.send(outside)
+                found = f"HTTP status {reply.status}"
             except (OSError, http.client.HTTPException) as error:
-                status, found = 0, f"{type(error).__name__}: {error}"
-            if status in good:
-                return status
+                reply, found = Reply(0), f"{type(error).__name__}: {error}"
+            if reply.status in good:
+                return reply
             if time.monotonic() > self.deadline:
                 raise VerificationError(
                     f"{what} through the edge: {found}. Look at `docker compose logs edge backend frontend`"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -141,3 +142,13 @@ def read_units(names: list[str]) -> dict[str, dict[str, Any]]:
                 "reload": said.get("NeedDaemonReload") == "yes",
             }
     return units
+
+
+def at_work(unit: dict[str, Any]) -> bool | None:
+    """Return whether a unit works by what `read_units` says of it; None where systemd has not answered.
+
+    It answers for every name, one that it does not know too; a server without systemd has no unit at work.
+    """
+    if not unit["active"]:
+        return None if shutil.which("systemctl") else False
+    return unit["active"] in {"active", "activating", "deactivating", "reloading"}

@@ -46,8 +46,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServ
         fake.call(f"edge: {command}")
         return asked(self, command)
 
-    def send(request: verify.Request, outside: verify.Outside) -> int:
-        return fake.answer(request, outside)
+    def send(request: verify.Request, outside: verify.Outside) -> verify.Reply:
+        return verify.Reply(fake.answer(request, outside), fake.retry_after)
 
     written, asked = edge.write_file, edge.Edge.ask
     # files of others' are made without being root

@@ -20,7 +20,7 @@ from typing import Any
 
 import requests
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError, docker_errors
-from ansible.module_utils.releases import lock
+from ansible.module_utils.releases import late, lock
 from ansible.module_utils.releases.compose import ComposeError, EngineLostError
 from ansible.module_utils.releases.job import Job, Outcome
 from ansible.module_utils.releases.journal import Journal, finish, prepare
@@ -83,6 +83,8 @@ class Live:
     status: str = "running"
     exit_code: int = 0
     restarts: int = 0
+    sick: bool = False
+    """Unhealthy for good."""
 
     @property
     def id(self) -> str:
@@ -97,8 +99,17 @@ class Live:
         return f"172.31.209.{self.number}"
 
     def healthy(self, now: float) -> bool:
+        return self.health(now) == "healthy"
+
+    def health(self, now: float) -> str:
+        """In the engine's words; ``""`` of one that does not run."""
+        if self.status != "running":
+            return ""
+        fails = self.spec.get("unhealthy_after")
+        if self.sick or (fails is not None and now - self.started >= fails):
+            return "unhealthy"
         after = self.spec.get("healthy_after", 1.0)
-        return self.status == "running" and after is not None and now - self.started >= after
+        return "healthy" if after is not None and now - self.started >= after else "starting"
 
 
 class Container:
@@ -121,7 +132,7 @@ class Container:
                 "ExitCode": live.exit_code,
                 "OOMKilled": False,
                 "StartedAt": f"{started}.{int(live.started % 1 * 1e9):09d}Z",
-                "Health": {"Status": "healthy" if live.healthy(now) else "starting"},
+                "Health": {"Status": live.health(now) or "unhealthy"},
             },
         }
         self.labels = {
@@ -344,6 +355,7 @@ class FakeServer:
     executions: dict[str, float] | None = field(default_factory=dict)
     missing_groups: set[str] = field(default_factory=set)
     answers: dict[str, int] = field(default_factory=dict)
+    retry_after: float | None = None
     failing: dict[str, str] = field(default_factory=dict)
     free_mb: int = 10_000
     engine_back_at: float = 0.0
@@ -414,6 +426,7 @@ class FakeServer:
         self.calls, self.kill_at, self.dead = 0, kill_at, False
         owner = lock.Owner(run=run, action=action, what=release)
         lock.take(self.base, owner, lease_seconds=1800, unit_active=lambda: False)
+        late.complete_history(self.base, self.runs, run)
         job = Job.from_dict(
             {
                 "run": run, "action": action, "release": release, "started_at": self.clock.time(), "by": "ops@desk",

@@ -29,6 +29,11 @@ def kill(server: FakeServer, point: int) -> bool:
     return False
 
 
+def is_written_down(server: FakeServer, served: bool) -> None:
+    """A killed switch whose release served has one line in the history, one that did not has none."""
+    assert [entry["result"] for entry in server.history() if entry["run"] == "run02"] == ["ok"] * served
+
+
 def is_whole(server: FakeServer, release: str) -> None:
     """The server runs one release, and nothing is left of another."""
     expected = {name: [release] for name in (*SERVING, *WORKERS)} | {name: ["first"] for name in INFRASTRUCTURE}
@@ -47,9 +52,11 @@ def is_whole(server: FakeServer, release: str) -> None:
 @pytest.mark.parametrize("point", POINTS)
 def test_the_next_run_finishes_it(server: FakeServer, point: int) -> None:
     killed = kill(server, point)
+    served = server.current == "two"
     outcome = server.switch("two")
     assert outcome.result == "ok", outcome
     is_whole(server, "two")
+    is_written_down(server, served)
     ids = server.ids()
     assert server.switch("two").result == "ok"
     assert server.ids() == ids
@@ -59,9 +66,11 @@ def test_the_next_run_finishes_it(server: FakeServer, point: int) -> None:
 @pytest.mark.parametrize("point", POINTS)
 def test_the_next_run_may_go_back_instead(server: FakeServer, point: int) -> None:
     killed = kill(server, point)
+    served = server.current == "two"
     outcome = server.switch("one", "rollback")
     assert outcome.result == "ok", outcome
     is_whole(server, "one")
+    is_written_down(server, served)
     assert server.edge.loaded == "the edge\n"
     assert killed or point > 100
 

@@ -202,6 +202,15 @@ def outcome(result: str, release: str, **more: Any) -> dict[str, Any]:
     return {"__integr8scode_state": {"release": {"id": "old"}}, "__integr8scode_switch": switch, **done}
 
 
+def lost(**switch: Any) -> dict[str, Any]:
+    """A server whose turn it was and that is neither done nor failed."""
+    return {
+        "__integr8scode_state": {"release": {"id": "old"}},
+        "__integr8scode_begun": RUN,
+        **({"__integr8scode_switch": switch} if switch else {}),
+    }
+
+
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
@@ -226,7 +235,21 @@ def outcome(result: str, release: str, **more: Any) -> dict[str, Any]:
         ({"__integr8scode_state": {"release": {"id": "old"}}}, "app1: untouched; old serves"),
         ({"__integr8scode_state": {"release": None}}, "app1: untouched; nothing serves"),
         # another run's
-        ({"__integr8scode_done": "x", "__integr8scode_failed": {"run": "x"}}, "app1: untouched; nothing serves"),
+        (
+            {"__integr8scode_done": "x", "__integr8scode_failed": {"run": "x"}, "__integr8scode_begun": "x"},
+            "app1: untouched; what it had serves",
+        ),
+        ({"__integr8scode_state": {"unreachable": True}}, "app1: untouched; what it had serves"),
+        (lost(), "app1: got out of reach before it switched; old was left as it is"),
+        (
+            lost(unreachable=True, msg="no route"),
+            "app1: got out of reach while it switched; playbooks/status.yml says how that ended",
+        ),
+        (lost(result="ok", release="new"), "app1: switched, new serves; then it got out of reach"),
+        (
+            lost(result="rolled_back", release="old", failed=True),
+            "app1: failed and was taken back, old serves; then it got out of reach",
+        ),
     ],
 )
 def test_the_summary_says_what_became_of_each_server(variables: dict[str, Any], says: str) -> None:
@@ -247,6 +270,8 @@ def test_a_server_that_switches_is_refused_with_who_does_it() -> None:
     assert checks.state_problems({**server, "lock": held, "switching": False}, needs) == []
     (problem,) = checks.state_problems({**server, "lock": held, "switching": True}, needs)
     assert "deploy 2026.2.20 by ops@desk" in problem
+    (problem,) = checks.state_problems({**server, "lock": held, "switching": None}, needs)
+    assert "nobody knows whether it switches" in problem
 
     broken = {"k8s-worker": {"usable": False, "problem": "no answer"}, "pod-monitor": {"usable": True, "problem": ""}}
     (problem,) = checks.state_problems({**server, "kubernetes": broken}, needs)

@@ -94,7 +94,25 @@ def test_people_remove_any_lock(ask: Any, tmp_path: Path) -> None:
     assert not ask(state="released", force=True)["released"]
 
 
-@pytest.mark.parametrize("state", ["held", "released"])
+def test_a_run_that_lives_renews_what_is_its_own_and_takes_nothing(ask: Any, tmp_path: Path) -> None:
+    lost = ask(state="renewed", run=RUN)
+    assert (lost["failed"], lost["locked"]) == (True, True)
+    assert lost["msg"].startswith(f"Run {RUN} has lost its lock on this server: nobody holds it.")
+    assert lock.read_owner(tmp_path) is None
+    ask(**held())
+    path = lock.owner_path(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "heartbeat": 5.0}))
+    assert ask(state="renewed", run=RUN, check=True)["owner"]["heartbeat"] == 5
+    assert ask(state="renewed", run=RUN)["owner"]["heartbeat"] > 5
+    assert ask(state="renewed", run="other")["failed"]
+    path.write_text("?")
+    # it was at work: what it has changed only it knows
+    for state in ("renewed", "released"):
+        assert "Nothing was changed" not in ask(state=state, run=RUN)["msg"]
+    assert "Nothing was changed" in ask(**held())["msg"]
+
+
+@pytest.mark.parametrize("state", ["held", "renewed", "released"])
 def test_a_lock_without_a_run_is_refused(ask: Any, state: str) -> None:
     assert "run is missing" in ask(state=state)["msg"]
 

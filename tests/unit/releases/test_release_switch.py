@@ -134,6 +134,15 @@ def test_a_check_says_where_memory_is_short(server: FakeServer, ask: Any) -> Non
     assert "backend: a new container, in its place, for want of memory" in ask(release="two", check=True)["plan"]
 
 
+def test_a_check_says_that_what_is_unhealthy_is_replaced(server: FakeServer, ask: Any) -> None:
+    server.deployed("one")
+    server.running("backend")[0].sick = server.running("k8s-worker")[0].sick = True
+    assert ask(release="one", check=True)["plan"] == [
+        "backend: a new container, beside the old one, since what runs is unhealthy",
+        "k8s-worker: a new container, since what runs is unhealthy",
+    ]
+
+
 def test_a_switch_is_started_as_a_unit_with_its_job(server: FakeServer, ask: Any, systemd: Systemd) -> None:
     server.deployed("one")
     server.release("two")
@@ -334,14 +343,14 @@ def test_the_program_takes_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
 class Asked:
     """The action with a server that answers as it is told; an exception is a connection that breaks."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: dict[str, Any] | Exception) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: dict[str, Any] | Exception, **more: Any) -> None:
         self.calls: list[dict[str, Any]] = []
         self.shown: list[str] = []
         self.resets = 0
-        self.now = 0.0
+        self.now, self.seconds = 0.0, 0.0
         self._answers = iter(answers)
         self.plugin = action.ActionModule.__new__(action.ActionModule)
-        self.plugin._task = SimpleNamespace(args={"run": "r1", "release": "two"}, async_val=0, check_mode=False)
+        self.plugin._task = SimpleNamespace(args={"run": "r1", "release": "two", **more}, async_val=0, check_mode=False)
         self.plugin._execute_module = self._execute
         self.plugin._display = SimpleNamespace(display=self.shown.append)
         self.plugin._connection = SimpleNamespace(reset=self._reset)
@@ -359,6 +368,8 @@ class Asked:
         assert task_vars == {"inventory_hostname": "app1"}
         self.calls.append(module_args)
         answer = next(self._answers)
+        if module_args["state"] == "followed":
+            self.now += self.seconds
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -423,6 +434,24 @@ def test_a_connection_that_breaks_at_the_start_is_a_failure_which_a_rescue_sees(
     answer = Asked(monkeypatch, AnsibleConnectionFailure("broken pipe")).run()
     assert (answer["failed"], answer["changed"], answer.get("unreachable")) == (True, True, None)
     assert answer["msg"].startswith("app1 has been out of reach while the switch was being started: broken pipe.")
+
+
+def test_a_task_hands_back_after_its_time_and_another_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    news = [{"done": False, "lines": [LINE], "after": number} for number in (70, 140, 210)]
+    asked = Asked(monkeypatch, STARTED, *news, follow_seconds=40)
+    asked.seconds = 15
+    assert asked.run() == {
+        "changed": True, "done": False, "after": 210, "plan": STARTED["plan"], "diff": {"after": "x"},
+    }  # fmt: skip
+    asked = Asked(monkeypatch, {"done": False, "lines": [], "after": 210}, ENDED, state="followed", after=210)
+    answer = asked.run()
+    assert (answer["result"], answer.get("failed")) == ("ok", None)
+    assert [(call["state"], call["after"]) for call in asked.calls] == [("followed", 210)] * 2
+
+
+def test_a_server_out_of_reach_is_given_up_however_short_the_time_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(monkeypatch, STARTED, *[AnsibleConnectionFailure("no route to host")] * 500, follow_seconds=100)
+    assert asked.run()["msg"].startswith("app1 has been out of reach for 600 s")
 
 
 @pytest.mark.parametrize("result", ["rolled_back", "removed", "refused", "failed"])

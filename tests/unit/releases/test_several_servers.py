@@ -43,14 +43,24 @@ PLAYS = [
     {
         "hosts": "all",
         "gather_facts": False,
-        "serial": [1, "100%"],
+        "serial": "{{ steps | default([1, '100%']) }}",
         "max_fail_percentage": 0,
         "tasks": [
             {
                 "block": [
                     part("beat_all.yml"),
+                    {"ansible.builtin.ping": {}, "vars": {"ansible_connection": "{{ way[inventory_hostname] }}"}},
                     {"name": "Ship", "ansible.builtin.command": "test ! -e {{ integr8scode_base }}/bad"},
                     {"ansible.builtin.file": {"path": "{{ integr8scode_base }}/shipped", "state": "touch"}},
+                    {
+                        "ansible.builtin.copy": {"content": "{{ thief }}", "dest": "{{ folder }}/b/lock/owner.json"},
+                        "when": "thief is defined and inventory_hostname == 'a'",
+                    },
+                    {
+                        "ansible.builtin.set_fact": {"__integr8scode_switch": {"done": False, "after": 7}},
+                        "when": "switches is defined",
+                    },
+                    {**part("follow.yml"), "when": "switches is defined"},
                     {
                         "release_lock": {
                             "state": "released",
@@ -64,7 +74,45 @@ PLAYS = [
             }
         ],
     },
+    {
+        "hosts": "all",
+        "gather_facts": False,
+        "tasks": [
+            {
+                "ansible.builtin.debug": {
+                    "msg": "{{ ansible_play_hosts_all | run_summary(hostvars, integr8scode_run) }}"
+                },
+                "run_once": True,
+            }
+        ],
+    },
 ]
+# in place of the one that asks the server: news comes twice, and each time nothing was heard of the run for long
+SWITCH = """
+import json, time
+from pathlib import Path
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        folder, args = Path(task_vars["folder"]), self._task.args
+        locks = [path for path in (folder / one / "lock/owner.json" for one in "abc") if path.exists()]
+        owners = {path: json.loads(path.read_text()) for path in locks}
+        heard = [path.parts[-3] for path, one in owners.items() if one["heartbeat"] > time.time() - 60]
+        news = folder / task_vars["inventory_hostname"] / "news"
+        with news.open("a") as file:
+            file.write(json.dumps([args["state"], args["after"], args["follow_seconds"], heard]) + "\\n")
+        for path, one in owners.items():
+            path.write_text(json.dumps({**one, "heartbeat": 1.0}))
+        if len(news.read_text().splitlines()) < 2:
+            return {"changed": True, "done": False, "after": 8}
+        return {"changed": True, "result": "ok", "release": "new", "lost": []}
+"""
+GONE = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+"""Where ssh finds nobody."""
 
 
 class Servers:
@@ -75,6 +123,8 @@ class Servers:
         for host in HOSTS:
             (folder / host).mkdir()
         (folder / "play.yml").write_text(yaml.safe_dump(PLAYS))
+        (folder / "action_plugins").mkdir()
+        (folder / "action_plugins/release_switch.py").write_text(SWITCH)
 
     def run(self, order: list[str] | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
         variables = {
@@ -83,7 +133,7 @@ class Servers:
             "folder": str(self.folder),
             "integr8scode_base": f"{self.folder}/{{{{ inventory_hostname }}}}",
             "integr8scode_run": "this-run",
-            **more,
+            "way": dict.fromkeys(HOSTS, "local"),
         }
         inventory = {"all": {"vars": variables, "hosts": dict.fromkeys(order or HOSTS)}}
         (self.folder / "hosts.yml").write_text(yaml.safe_dump(inventory, sort_keys=False))
@@ -92,6 +142,8 @@ class Servers:
                 Path(sys.executable).parent / "ansible-playbook",
                 "-i",
                 self.folder / "hosts.yml",
+                "-e",
+                json.dumps(more),
                 self.folder / "play.yml",
             ],
             cwd=self.root,
@@ -163,12 +215,61 @@ def test_a_failure_leaves_the_rest_untouched_and_nothing_locked(servers: Servers
         assert line in run.stdout
 
 
+def test_a_server_that_gets_out_of_reach_at_its_turn_is_not_called_untouched(servers: Servers) -> None:
+    run = servers.run(steps=[2, "100%"], way={"a": "ssh", "b": "local", "c": "local"}, **GONE)
+    assert servers.shipped() == ["b"]
+    for line in ("a: got out of reach before it switched; old was left as it is", "b: old serves"):
+        assert line in run.stdout, run.stdout
+    assert "c: failed at beat_all | Stop where a server was lost; old was left as it is" in run.stdout
+    assert run.returncode != 0
+
+
+def test_who_failed_is_told_once_the_others_of_its_batch_are_done(servers: Servers) -> None:
+    (servers.folder / "a/bad").touch()
+    run = servers.run(steps=[2, "100%"])
+    for line in ("a: failed at Ship; old was left as it is", "b: old serves", "c: untouched; old serves"):
+        assert line in run.stdout, run.stdout
+
+
 def test_a_run_that_takes_longer_than_its_lease_says_that_it_lives(servers: Servers) -> None:
     # a third of a second is over before the first batch, so what waits is renewed before each
     run = servers.run(integr8scode_lock_lease_seconds=1)
     assert run.returncode == 0, run.stdout + run.stderr
     order = [line.partition("(item=")[2][0] for line in run.stdout.splitlines() if "(item=" in line]
     assert order == ["a", "b", "c", "a", "b", "c", "b", "c"]
+
+
+def test_while_a_batch_switches_those_that_wait_hear_that_the_run_lives(servers: Servers) -> None:
+    run = servers.run(switches=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    news = {host: [json.loads(line) for line in (servers.folder / host / "news").open()] for host in HOSTS}
+    assert news["a"] == [["followed", 7, 600, ["a", "b", "c"]], ["followed", 8, 600, ["a", "b", "c"]]]
+    assert servers.shipped() == HOSTS
+    assert "a: new serves" in run.stdout
+
+
+def test_a_lock_that_was_lost_meanwhile_ends_the_run_and_nobody_says_that_nothing_was_changed(
+    servers: Servers,
+) -> None:
+    thief = {"run": "other", "action": "deploy", "what": "2026.2.19", "by": "ops@elsewhere", "heartbeat": time.time()}
+    run = servers.run(integr8scode_lock_lease_seconds=1, thief=json.dumps(thief))
+    assert run.returncode == 2, run.stdout + run.stderr
+    assert servers.shipped() == ["a"]
+    # the other run's
+    assert servers.locked() == ["b"]
+    assert "No further server is touched." in run.stdout
+    assert "b: Run this-run has lost its lock on this server: deploy 2026.2.19 by ops@elsewhere" in run.stdout
+    assert "Nothing was changed" not in run.stdout
+    assert "b: failed at beat | Stop where a lock was lost; old was left as it is" in run.stdout
+
+
+@pytest.mark.parametrize("name", ["switch.yml", "rollback.yml"])
+def test_who_switches_hands_back_in_time_to_say_that_the_run_lives(project_root: Path, name: str) -> None:
+    tasks = yaml.safe_load((project_root / "roles" / ROLE / "tasks" / name).read_text())
+    tasks = [one for task in tasks for one in task.get("block", [task])]
+    (place,) = [number for number, task in enumerate(tasks) if "release_switch" in task]
+    assert tasks[place]["release_switch"]["follow_seconds"] == "{{ __integr8scode_beat_seconds }}"
+    assert tasks[place + 1]["ansible.builtin.include_tasks"] == "follow.yml"
 
 
 @pytest.mark.parametrize("name", ["main.yml", "rollback.yml"])

@@ -127,6 +127,78 @@ def test_where_all_is_as_it_should_be_no_container_is_touched(server: FakeServer
     assert server.log == []
 
 
+@pytest.mark.parametrize("service", ["backend", "frontend"])
+def test_an_unhealthy_copy_of_the_same_release_is_replaced_by_a_second_one(server: FakeServer, service: str) -> None:
+    server.deployed("one")
+    (old,) = server.running(service)
+    old.sick = True
+    outcome = server.switch("one")
+    assert outcome.result == "ok", outcome
+    assert changes(server.log) == [f"create {service} one", f"stop {service} one"]
+    (new,) = server.running(service)
+    assert (new is not old, new.sick) == (True, False)
+    assert server.cut == server.to_nobody == []
+
+
+def test_an_unhealthy_copy_is_replaced_in_place_where_memory_is_short(server: FakeServer) -> None:
+    server.deployed("one")
+    server.running("backend")[0].sick = True
+    server.free_mb = 10
+    assert server.switch("one").result == "ok"
+    assert changes(server.log) == ["stop backend one", "create backend one"]
+
+
+def test_an_unhealthy_worker_is_replaced_in_its_group(server: FakeServer) -> None:
+    server.deployed("one")
+    server.running("pod-monitor")[0].sick = True
+    assert server.switch("one").result == "ok"
+    assert changes(server.log) == ["stop pod-monitor one", "create pod-monitor one"]
+    assert "group 1 of 1: pod-monitor" in server.told()
+
+
+def test_unhealthy_infrastructure_is_left_alone_and_named(server: FakeServer) -> None:
+    server.deployed("one")
+    server.running("kafka")[0].sick = True
+    outcome = server.switch("one")
+    assert (outcome.result, changes(server.log)) == ("failed", [])
+    assert "kafka is unhealthy" in outcome.cause
+
+
+def test_one_that_is_starting_is_waited_for(server: FakeServer) -> None:
+    server.deployed("one")
+    live = server.running("backend")[0]
+    live.spec["healthy_after"], live.started = 20, server.clock.time()
+    assert server.switch("one").result == "ok"
+    assert changes(server.log) == []
+
+
+def test_one_that_is_unhealthy_when_its_start_is_over_is_replaced(server: FakeServer) -> None:
+    server.deployed("one")
+    live = server.running("backend")[0]
+    # the successor starts as this one should have
+    live.spec = {**live.spec, "healthy_after": None, "unhealthy_after": 20}
+    live.started = server.clock.time()
+    assert server.switch("one").result == "ok"
+    assert changes(server.log) == ["create backend one", "stop backend one"]
+    assert server.clock.time() - live.started > 20
+
+
+def test_unhealthy_copies_do_not_heap_up_while_the_same_release_fails_again_and_again(server: FakeServer) -> None:
+    server.deployed("one")
+    server.running("backend")[0].sick = True
+    path = server.base / "releases/one/docker-compose.yaml"
+    good = path.read_text()
+    services = json.loads(good)
+    services["backend"] |= {"healthy_after": None, "unhealthy_after": 5}
+    path.write_text(json.dumps(services))
+    for _ in range(3):
+        assert server.switch("one", healthy_timeout_seconds=10).result == "failed"
+        assert len(server.running("backend")) == 2
+    path.write_text(good)
+    assert server.switch("one").result == "ok"
+    assert len(server.running("backend")) == 1
+
+
 def test_a_release_that_is_another_one_for_one_worker_replaces_that_one_alone(server: FakeServer) -> None:
     server.deployed("one")
     same = {name.replace("-", "_"): {"hash": "one"} for name in ("backend", "frontend", *WORKERS)}
@@ -187,6 +259,31 @@ def test_the_coordinator_waits_for_executions(server: FakeServer) -> None:
     assert (outcome.result, outcome.lost) == ("ok", [])
     assert server.clock.time() > server.executions["e1"]
     assert changes(server.log)[-2:] == ["stop coordinator one", "create coordinator two"]
+
+
+def test_without_a_backend_the_rest_is_still_replaced_in_order(server: FakeServer) -> None:
+    server.deployed("one")
+    server.remove(server.running("backend")[0])
+    server.executions = {"e1": server.clock.time() + 25}
+    server.release("two")
+    outcome = server.switch("two", executions_wait_seconds=60)
+    assert (outcome.result, outcome.lost) == ("ok", [])
+    done = changes(server.log)
+    assert done[:3] == ["create backend two", "create frontend two", "stop frontend one"]
+    # once its executions have ended
+    assert done[-2:] == ["stop coordinator one", "create coordinator two"]
+    assert server.clock.time() > server.executions["e1"]
+    assert "starting the application" not in server.told()
+
+
+def test_where_nothing_of_the_application_runs_it_is_started_at_once(server: FakeServer) -> None:
+    server.deployed("one")
+    for live in server.containers_now:
+        if live.service in ("backend", "frontend", *WORKERS):
+            live.status = "exited"
+    server.release("two")
+    assert server.switch("two").result == "ok"
+    assert "starting the application" in server.told()
 
 
 def test_what_is_lost_when_the_wait_is_over_is_named(server: FakeServer) -> None:
@@ -705,6 +802,38 @@ def test_a_refused_login_after_the_password_was_set_is_a_failure(server: FakeSer
     server.answers["login"] = 401
     server.release("two")
     undone(server, server.switch("two"), "although user-seed has just set this password")
+
+
+@pytest.mark.parametrize("status", [423, 429])
+def test_a_login_that_is_held_back_right_after_the_seed_is_no_reason_to_go_back(
+    server: FakeServer, status: int
+) -> None:
+    server.deployed("one")
+    server.passwords("a")
+    server.answers["login"] = status
+    server.release("two")
+    outcome = server.switch("two", healthy_timeout_seconds=300)
+    assert outcome.result == "ok", outcome
+    assert any(f"answered with {status} to the end" in sentence for sentence in outcome.sentences)
+
+
+def test_what_a_limiter_takes_is_not_taken_from_the_other_checks(server: FakeServer) -> None:
+    server.deployed("one")
+    server.passwords("a")
+    server.answers["login"], server.retry_after = 429, 20.0
+    server.release("two")
+    # it joins while the login is waited for, were that first
+    server.missing_groups = {"k8s-worker"}
+    began: list[float] = []
+
+    def joins(what: str) -> None:
+        if what == "exec kafka":
+            began.append(server.clock.time())
+            if server.clock.time() - began[0] > 15:
+                server.missing_groups.clear()
+
+    server.before_call = joins
+    assert server.switch("two", healthy_timeout_seconds=30, stable_seconds=0).result == "ok"
 
 
 def test_the_outcome_knows_what_is_good() -> None:

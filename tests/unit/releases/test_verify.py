@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import email.utils
 import http.server
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -211,6 +213,7 @@ class Web(http.server.BaseHTTPRequestHandler):
     """An edge that answers health and page, and logs in one user."""
 
     status = 200
+    retry_after = ""
     asked: list[str] = []  # noqa: RUF012 - emptied by each test
 
     def do_GET(self) -> None:
@@ -222,6 +225,8 @@ class Web(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         self.asked.append(f"POST {self.path} {body}")
         self.send_response(self.status)
+        if self.retry_after:
+            self.send_header("Retry-After", self.retry_after)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -253,7 +258,7 @@ def web(tmp_path: Path, run_module: RunModule) -> Iterator[Outside]:
     listening.socket = context.wrap_socket(listening.socket, server_side=True)
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     Web.asked.clear()
-    Web.status = 200
+    Web.status, Web.retry_after = 200, ""
     passwords = tmp_path / "user_passwords.json"
     passwords.write_text(json.dumps({"DEFAULT_USER_PASSWORD": "p&ss wörd"}))
     port = listening.server_port
@@ -281,16 +286,90 @@ def test_a_login_is_a_form(web: Outside) -> None:
     assert now.notes == []
 
 
-@pytest.mark.parametrize("status", [401, 423, 429])
-def test_a_password_that_somebody_changed_is_a_note_unless_it_was_just_set(web: Outside, status: int) -> None:
-    Web.status = status
+def test_a_password_that_somebody_changed_is_a_note_unless_it_was_just_set(web: Outside) -> None:
+    Web.status = 401
     now = Now()
     now.log_in(web, password_must_fit=False)
     assert now.notes == [
-        f"the login as user was answered with {status}: its password is not the inventory's. Mongo and Redis do answer."
+        "the login as user was answered with 401: its password is not the inventory's. Mongo and Redis do answer."
     ]
     with pytest.raises(VerificationError, match="although user-seed has just set this password"):
         now.log_in(web, password_must_fit=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "why"), [(429, "the application's limiter holds logins back"), (423, "the account is locked")]
+)
+@pytest.mark.parametrize("just_set", [True, False])
+def test_a_login_that_is_held_back_is_no_failure_and_no_proof(
+    web: Outside, status: int, why: str, just_set: bool
+) -> None:
+    Web.status = status
+    now = Now()
+    now.log_in(web, password_must_fit=just_set)
+    (note,) = now.notes
+    assert note.startswith(f"the login as user was answered with {status} to the end: {why}")
+    assert "password is not" not in note
+    assert note.endswith("that users can log in was not proven.")
+
+
+@pytest.fixture
+def held_back(server: FakeServer, verifier: Verifier, tmp_path: Path) -> Outside:
+    """A login that the limiter refuses, with a minute and a half for the whole verification."""
+    passwords = tmp_path / "user_passwords.json"
+    passwords.write_text(json.dumps({"DEFAULT_USER_PASSWORD": "x"}))
+    server.answers["login"] = 429
+    verifier.deadline = server.clock.monotonic() + 90
+    return outside(server, passwords=passwords)
+
+
+def test_a_limiter_that_lets_go_is_waited_for(server: FakeServer, verifier: Verifier, held_back: Outside) -> None:
+    server.retry_after = 42.0
+    began = server.clock.monotonic()
+    calls: list[str] = []
+
+    def lets_go(what: str) -> None:
+        calls.append(what)
+        if server.clock.monotonic() - began > 40:
+            server.answers.clear()
+
+    server.before_call = lets_go
+    verifier.log_in(held_back, password_must_fit=True)
+    assert verifier.notes == []
+    assert 42 <= server.clock.monotonic() - began < 44
+    # refused requests are counted too: it is asked again only when it said
+    assert calls.count("http") == 2
+
+
+@pytest.mark.parametrize(("retry_after", "waits"), [(None, 60), (30.0, 90), (600.0, 0)])
+def test_a_limiter_that_stays_is_not_waited_for_longer_than_there_is_time(
+    server: FakeServer, verifier: Verifier, held_back: Outside, retry_after: float | None, waits: float
+) -> None:
+    server.retry_after = retry_after
+    began = server.clock.monotonic()
+    verifier.log_in(held_back, password_must_fit=True)
+    assert waits - 31 < server.clock.monotonic() - began <= 90
+    assert (server.clock.monotonic() - began > 1) == bool(waits)
+    assert len(verifier.notes) == 1
+
+
+def test_a_password_that_turns_out_wrong_after_the_wait_is_a_failure(
+    server: FakeServer, verifier: Verifier, held_back: Outside
+) -> None:
+    server.before_call = lambda what: server.answers.update(login=401) if what == "sleep" else None
+    with pytest.raises(VerificationError, match="although user-seed has just set this password"):
+        verifier.log_in(held_back, password_must_fit=True)
+
+
+def test_when_to_come_back_is_read_as_a_number_and_as_a_date(web: Outside) -> None:
+    Web.retry_after = "17"
+    login = Request(web.https_port, "POST", "/", {"a": "b"})
+    assert login.send(web) == verify.Reply(200, 17.0)
+    soon = verify.seconds_of(email.utils.formatdate(time.time() + 100, usegmt=True))
+    assert soon is not None
+    assert 90 < soon <= 100
+    assert verify.seconds_of("Thu, 01 Jan 1970 00:00:00 GMT") == 0
+    assert [verify.seconds_of(text) for text in (None, "", "soon", "-3")] == [None] * 4
 
 
 def test_a_login_that_is_an_error_fails_and_shows_no_password(web: Outside) -> None:
