@@ -63,6 +63,10 @@ molecule: venv ## one Molecule scenario: make molecule SCENARIO=docker
 	@test -n '$(SCENARIO)' || { echo 'say which: make molecule SCENARIO=…, one of:' $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml)))); exit 2; }
 	@$(PYTHON) -m lab test '$(SCENARIO)'
 
+.PHONY: docs
+docs: venv ## docs/variables.md anew from the roles' argument specifications
+	@$(PYTHON) -m lab docs
+
 .PHONY: requirements
 requirements: venv ## requirements.txt anew from pyproject.toml
 	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command 'make requirements' --group dev pyproject.toml --output-file requirements.txt

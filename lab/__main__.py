@@ -12,6 +12,7 @@ from lab.prepare import prepare
 from lab.settings import LabError, Settings
 from lab.suite import run_suite
 from lab.summary import summary
+from lab.variables_page import PAGE, write_page
 
 
 def _prepare(settings: Settings, options: argparse.Namespace) -> None:
@@ -39,6 +40,10 @@ def _test(settings: Settings, options: argparse.Namespace) -> None:
         sys.exit(1)
 
 
+def _docs(_settings: Settings, _: argparse.Namespace) -> None:
+    print(f"{PAGE}: {'written anew' if write_page() else 'as it was'}")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line's parser."""
     main = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
@@ -62,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("clean", help="remove the lab and everything that it ever built or downloaded")
     one.set_defaults(run=_clean)
+
+    one = commands.add_parser("docs", help="docs/variables.md anew from the roles' argument specifications")
+    one.set_defaults(run=_docs)
 
     one = commands.add_parser("test", help="the checks that CI runs, with counts")
     one.add_argument("parts", nargs="*", metavar="PART", help="lint, unit, lab, or a Molecule scenario (default: all)")

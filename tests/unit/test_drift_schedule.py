@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
+
+from tests.unit.support.templating import find_plugins
 
 UNITS = ("integr8scode-drift.service", "integr8scode-drift.timer")
 SECRETS = {
@@ -26,7 +27,7 @@ needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="
 @pytest.fixture(scope="module", autouse=True)
 def lookups() -> None:
     """Found by their full names only after this."""
-    init_plugin_loader()
+    find_plugins()
 
 
 class Role:
@@ -36,6 +37,7 @@ class Role:
         self.folder = root / "roles/drift_schedule"
         self.known: dict[str, Any] = {
             "inventory_dir": str(root / "inventories/lab"),
+            "playbook_dir": str(root / "playbooks"),
             "inventory_hostname": "watch1",
             "groups": {"integr8scode": ["app1"], "control": ["watch1"]},
             "hostvars": {"app1": {"bootstrap_authorized_keys": ["ssh-ed25519 AAAAme me"]}},
@@ -146,6 +148,11 @@ def test_the_vaults_password_is_that_of_this_run(role: Role, tmp_path: Path, mon
     (tmp_path / "vault").write_text("from-a-file\n")
     monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(tmp_path / "vault"))
     assert role.evaluate("{{ drift_schedule_vault_password }}") == "from-a-file"
+
+
+def test_cures_name_the_inventory_where_this_playbook_was_run(role: Role) -> None:
+    assert role.variables()["drift_inventory"] == ["inventories/lab"]
+    assert role.variables(drift_schedule_inventory="/etc/hosts.yml")["drift_inventory"] == ["/etc/hosts.yml"]
 
 
 def test_servers_are_known_by_their_names(role: Role) -> None:

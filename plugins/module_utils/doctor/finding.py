@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from ansible.module_utils.playbook_command import playbook_command
 
 # the worst first; unknown is worse than ok: nobody may take it for well
 STATUSES = ("problem", "warning", "unknown", "ok")
@@ -79,8 +80,7 @@ class Seen:
 
     def play(self, playbook: str, more: str = "") -> str:
         """The command that runs a playbook for this server alone."""
-        inventory = "".join(f"-i {shlex.quote(one)} " for one in self.settings.get("inventory") or ())
-        return f"ansible-playbook {inventory}{playbook} --limit {self.host}{' ' + more if more else ''}"
+        return playbook_command(playbook, f"--limit {self.host}", more, inventory=self.settings.get("inventory"))
 
 
 Judge = Callable[[Seen], list[Finding]]

@@ -132,7 +132,7 @@ class Comparer:
         self.answers = {name: understood(name, answer) for name, answer in answers.items()}
         self.seen = seen
         self.key = key
-        self.result = Comparison(str(expected["host"]))
+        self.result = Comparison(str(expected["host"]), [str(one) for one in expected["inventory"]])
         self.now = float((self.value("clock") or {}).get("time") or time.time())
         self.tag = release.tag_of(self.value("release") or {})
 

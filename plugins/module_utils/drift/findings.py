@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from ansible.module_utils.playbook_command import playbook_command
 
 Severity = Literal["critical", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
@@ -62,9 +64,13 @@ def line(value: object) -> str:
 
 @dataclass
 class Comparison:
-    """What one host's comparisons have found. `host` is its name in the inventory, for the cures."""
+    """What one host's comparisons have found. `host` is its name in the inventory, for the cures.
+
+    `inventory` is what `-i` names in them.
+    """
 
     host: str
+    inventory: Sequence[str] = ()
     findings: dict[str, Finding] = field(default_factory=dict)
     unasked: list[Unasked] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -72,16 +78,18 @@ class Comparison:
 
     def site(self, role: str = "") -> str:
         """The command that has a role put right what it owns."""
-        tags = f" --tags {role}" if role else ""
-        return f"ansible-playbook playbooks/site.yml --limit {self.host}{tags}"
+        return self.playbook("site", f"--tags {role}" if role else "")
 
     def deploy(self, tag: str) -> str:
         """The command that ships the release that is meant to run."""
-        return f"ansible-playbook deploy.yml --limit {self.host} -e tag={tag}" if tag else self.site("integr8scode")
+        return self._command("deploy.yml", f"-e tag={tag}") if tag else self.site("integr8scode")
 
     def playbook(self, name: str, *more: str) -> str:
         """The command of another playbook."""
-        return " ".join([f"ansible-playbook playbooks/{name}.yml --limit {self.host}", *more])
+        return self._command(f"playbooks/{name}.yml", *more)
+
+    def _command(self, playbook: str, *more: str) -> str:
+        return playbook_command(playbook, f"--limit {self.host}", *more, inventory=self.inventory)
 
     def count(self, area: str, number: int = 1) -> None:
         """Remember that so many things of an area were compared."""

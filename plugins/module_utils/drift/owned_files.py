@@ -91,9 +91,15 @@ def _compare_access(
             )
 
 
+def _cure(result: Comparison, wanted: Mapping[str, Any]) -> str:
+    """The command that puts a file or folder right."""
+    playbook = str(wanted.get("playbook", ""))
+    return result.playbook(playbook) if playbook else result.site(str(wanted.get("role", "")))
+
+
 def _compare_file(result: Comparison, wanted: Mapping[str, Any], found: Mapping[str, Any], key: bytes) -> None:
     path, secret = str(wanted["path"]), bool(wanted.get("secret"))
-    cure = str(wanted.get("cure") or result.site(str(wanted.get("role", ""))))
+    cure = _cure(result, wanted)
     severity: Severity = wanted.get("severity", "critical" if secret else "warning")
     result.count("files")
     if wanted.get("absent"):
@@ -129,8 +135,9 @@ def _compare_file(result: Comparison, wanted: Mapping[str, Any], found: Mapping[
 def compare_files(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any], key: bytes) -> None:
     """Compare wanted files and folders with what is there.
 
-    A file has `path`, `role` (whose playbook run cures it) or `cure`, `mode`, `owner`, `group`, and `content` (text
-    without secrets), `digest` (keyed) or `target` (of a `kind: link`); `secret`, `optional`, `absent`, `severity`.
+    A file has `path`, `role` (whose part of site.yml cures it) or `playbook` (another one that does), `mode`, `owner`,
+    `group`, and `content` (text without secrets), `digest` (keyed) or `target` (of a `kind: link`); `secret`,
+    `optional`, `absent`, `severity`.
     A folder has `path`, `role`, `mode`, `owner`, `group`, and `known`: patterns of the names that may be in it.
     """
     for wanted in expected.get("files", []):
@@ -145,7 +152,7 @@ def compare_files(result: Comparison, expected: Mapping[str, Any], facts: Mappin
         known.setdefault(folder["path"], []).extend(folder.get("known", []))
     for folder in expected.get("folders", []):
         path = str(folder["path"])
-        cure = str(folder.get("cure") or result.site(str(folder.get("role", ""))))
+        cure = _cure(result, folder)
         found = facts["folders"][path]
         result.count("files")
         if found is None:

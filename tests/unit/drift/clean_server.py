@@ -161,6 +161,7 @@ def expected() -> dict[str, Any]:
     return complete(
         {
             "host": "app1",
+            "inventory": ["inventories/production"],
             "base": BASE,
             "server": {"min_memory_mb": 7000},
             "clock": {"controller_time": NOW - 1, "clock_max_seconds": 60},

@@ -15,6 +15,8 @@ from tests.unit.drift import clean_server as server
 from tests.unit.drift.clean_server import DAY, KEY, NOW, answers, compare, container
 
 Change = Callable[[dict[str, Any]], Any]
+PLAYBOOK = "ansible-playbook -i inventories/production"
+"""How each cure begins: it means the servers that were looked at."""
 
 
 def put(place: str, value: Any) -> Change:
@@ -409,7 +411,7 @@ def test_a_finding_says_what_is_wrong_and_what_cures_it(name: str, project_root:
     if finding["cure_kind"] == "manual":
         assert finding["cure"].startswith("By hand: ")
     else:
-        playbook = re.match(r"ansible-playbook (\S+\.yml) --limit app1\b", finding["cure"])
+        playbook = re.match(rf"{PLAYBOOK} (\S+\.yml) --limit app1\b", finding["cure"])
         assert playbook, finding["cure"]
         assert (project_root / playbook[1]).exists()
         assert playbook[1].rpartition("/")[2].removesuffix(".yml") in CURES
@@ -434,7 +436,7 @@ def test_a_newer_release_is_told_and_is_no_finding() -> None:
     result = compare(found)
     assert result["findings"] == []
     assert result["notes"] == [
-        "A newer release is in the registry: 2026.2.21. ansible-playbook deploy.yml --limit app1 -e tag=2026.2.21"
+        f"A newer release is in the registry: 2026.2.21. {PLAYBOOK} deploy.yml --limit app1 -e tag=2026.2.21"
     ]
 
 
@@ -509,7 +511,7 @@ def test_a_dead_engine_is_said_once_with_what_it_hides() -> None:
 def test_a_dead_cluster_points_to_its_recovery() -> None:
     result = compare(silent("cluster"))
     assert [one["id"] for one in result["findings"]] == ["kubernetes:the Kubernetes API#asked"]
-    assert result["findings"][0]["cure"] == "ansible-playbook playbooks/recover-k3s.yml --limit app1"
+    assert result["findings"][0]["cure"] == f"{PLAYBOOK} playbooks/recover-k3s.yml --limit app1"
 
 
 def test_a_hung_container_is_named_and_does_not_count_as_missing() -> None:

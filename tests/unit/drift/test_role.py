@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.drift.collect import look
+from ansible.module_utils.drift.collect import Comparer, look
+from ansible.module_utils.drift.findings import Comparison
 from ansible.plugins.action.drift_fix import options
 from ansible.plugins.filter.drift_cures import drift_cures, drift_plan, drift_sentence
 from ansible.plugins.filter.drift_expected import drift_digest, drift_owned, drift_secrets
 
 from tests.unit.drift.clean_server import KEY, answers, compare, expected, keyed
 from tests.unit.drift.test_report import finding, report, result
+from tests.unit.support.templating import evaluate
 
 
 def load(path: Path) -> Any:
@@ -128,7 +130,7 @@ def test_what_roles_own_is_put_together_with_who_cures_it() -> None:
         },
         "backup": {"packages": ["age", "python3-yaml"], "files": [{"path": "/p", "program": "maintenance"}]},
         "maintenance": {"packages": ["python3-yaml"]},
-        "ops_user": {"files": [{"path": "/etc/sudoers.d/ops", "content": "", "cure": "x"}]},
+        "ops_user": {"files": [{"path": "/etc/sudoers.d/ops", "content": "", "playbook": "x"}]},
     }
     found = drift_owned(owned, key, {"maintenance": "abc"})
     files = {one["path"]: one for one in found["files"]}
@@ -148,8 +150,8 @@ def test_secrets_leave_the_controller_as_hashes() -> None:
     assert found["files"] == [{"name": "a", "owner": 0, "digest": keyed(b"hunter2", KEY)}]
 
 
-def cure(host: str, text: str) -> str:
-    return f"ansible-playbook playbooks/{text.replace('@', f'--limit {host}')}"
+def cure(host: str, text: str, inventory: str = "") -> str:
+    return f"ansible-playbook {inventory}playbooks/{text.replace('@', f'--limit {host}')}"
 
 
 def test_cures_are_put_together() -> None:
@@ -185,6 +187,53 @@ def test_cures_are_put_together() -> None:
     assert "Left to you: app3 is unreachable: down" in plan
     assert not any("restore" in line for line in plan)
     assert drift_plan(report({"app1": result()})) == ["Nothing to do."]
+
+
+def test_cures_of_another_inventory_stay_apart_and_are_shown_with_it() -> None:
+    document = report(
+        {
+            "app1": result(finding("/a", cure=cure("app1", "site.yml @", "-i 'my hosts.yml' -i x "))),
+            "app2": result(finding("/a", cure=cure("app2", "site.yml @", "-i y "))),
+            "app3": result(finding("/a", cure="ansible-playbook -i y"), finding("/b", cure="ansible-playbook")),
+        }
+    )
+    runs = drift_cures(document)
+    # whoever runs them names its own inventory
+    assert [run["argv"] for run in runs] == [
+        ["playbooks/site.yml", "--limit", "app1"],
+        ["playbooks/site.yml", "--limit", "app2"],
+    ]
+    assert drift_plan(document)[0] == (
+        "Will run: ansible-playbook -i 'my hosts.yml' -i x playbooks/site.yml --limit app1"
+    )
+
+
+def test_cures_name_the_inventory_of_the_run(project_root: Path, variables: dict[str, Any]) -> None:
+    assert variables["__drift_expected"]["inventory"] == "{{ drift_inventory }}"
+    default = load(project_root / "roles/drift/defaults/main.yml")["drift_inventory"]
+    known = {
+        "ansible_inventory_sources": ["/p/inventories/production", "/etc/hosts.yml"],
+        "playbook_dir": "/p/playbooks",
+    }
+    found = evaluate(default, known)
+    assert found == ["inventories/production", "/etc/hosts.yml"]
+    comparer = Comparer({**expected(), "inventory": found}, {}, {}, KEY)
+    prefix = "ansible-playbook -i inventories/production -i /etc/hosts.yml"
+    assert comparer.result.site("k3s") == f"{prefix} playbooks/site.yml --limit app1 --tags k3s"
+    assert comparer.result.deploy("T") == f"{prefix} deploy.yml --limit app1 -e tag=T"
+    assert comparer.result.playbook("backup", "-e", "a=b") == f"{prefix} playbooks/backup.yml --limit app1 -e a=b"
+    # without one, as a command was always written
+    assert Comparison("app1").site() == "ansible-playbook playbooks/site.yml --limit app1"
+
+
+def test_a_file_names_the_playbook_that_cures_it() -> None:
+    wanted = expected()
+    wanted["files"]["files"][0]["playbook"] = "bootstrap"
+    path = wanted["files"]["files"][0]["path"]
+    found = answers()
+    found["files"]["value"]["entries"][path]["mode"] = "0666"
+    (one,) = compare(found, wanted)["findings"]
+    assert one["cure"] == "ansible-playbook -i inventories/production playbooks/bootstrap.yml --limit app1"
 
 
 def test_a_host_is_said_in_a_sentence() -> None:
