@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import ssl
 import threading
 import time
@@ -15,6 +16,11 @@ from docker.models.containers import Container
 
 from tests.lab.application import Browser, Stack, certificates, ended, in_container, output, said, serving, stopped
 from tests.lab.containers import until
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("INTEGR8SCODE_TEST_LONG"),
+    reason="only the scenario `deploy` ships these releases, and it runs in make test-long",
+)
 
 LIVE = "/api/v1/health/live"
 LOAD = {"config": {"RATE_LIMIT_ENABLED": False}}
