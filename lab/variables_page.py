@@ -26,8 +26,9 @@ What each role takes, from `roles/<role>/meta/argument_specs.yml`. Set a variabl
 (lists and dictionaries as JSON: `-e '{"name": ["a", "b"]}'`). What a playbook itself takes (`-e tag=…`, `-e to=…`)
 stands in the [README](../README.md#day-to-day) and at the top of each file in `playbooks/`.
 
-**Secret**: belongs into `vault.yml`, encrypted; it appears in no output. **Required**: has no default. A default with
-`{{ … }}` follows other variables. `name[].key` is a key of each element of a list, `name.key` one of a dictionary.
+**Secret**: belongs into `vault.yml`, encrypted; it appears in no output. What a password may hold, and how one with
+`{{` is written: [role integr8scode](../roles/integr8scode/README.md#passwords). **Required**: has no default. A default
+with `{{ … }}` follows other variables. `name[].key` is a key of each element of a list, `name.key` one of a dictionary.
 """
 
 

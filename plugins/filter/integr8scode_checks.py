@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import stringprep
+import unicodedata
 from typing import Any
 
 BCRYPT_MAX_BYTES = 72  # bcrypt ignores what comes after; the application hashes users' passwords with it
@@ -10,25 +12,74 @@ SECRET_KEY_MIN = 32  # the application's own minimum for SECRET_KEY
 PASSWORD_MIN = 12
 K3S_TOKEN_MIN = 16  # what the role k3s refuses below
 _MAKE_ONE = "Make one: openssl rand -base64 48"
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+# control characters, and what Unicode and YAML count as line breaks beside them
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLACEHOLDER = re.compile(r"change.?me|replace.?me|placeholder|not-a-secret|example|your[_-]|todo|<.*>", re.IGNORECASE)
 # the guide's and the application's published defaults
 _DEFAULTS = frozenset({"rootpassword", "user123", "admin123", "root", "admin", "password", "integr8scode"})
 
 
-def _problems_of_secret(name: str, value: object, minimum: int, allow_fake: bool) -> list[str]:
+def _problems_of_text(name: str, value: object) -> list[str]:
+    """What keeps a value out of every format that it goes into."""
     if value is None or value == "":
         return [f"{name} is missing. Put it into the inventory's vault.yml (ansible-vault edit)."]
-    text = str(value)
-    problems = []
-    if _UNPRINTABLE.search(text):
-        problems.append(f"{name} holds a line break or another control character, which no file format here can carry.")
-    if len(text) < minimum:
-        problems.append(
-            f"{name} has {len(text)} characters, {minimum} are the least. Make one: openssl rand -base64 48"
+    if not isinstance(value, str):
+        # YAML reads 0123 or yes as something else, so what was typed is lost already
+        return [f"{name} is no text: YAML reads it as {_yaml_type(value)}. Put it into quotes in vault.yml."]
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return [f"{name} is not valid Unicode text. Store the file that it comes from as UTF-8."]
+    if _UNPRINTABLE.search(value):
+        problem = (
+            f"{name} holds a line break or another control character, which not every format that it is written into "
+            f"can carry. Write it in one line, in quotes (a block, `|`, ends with a line break). {_MAKE_ONE}"
         )
+        return [problem]
+    return []
+
+
+def _yaml_type(value: object) -> str:
+    """The type of what YAML has read, by its plain name: Ansible's own classes say little to people."""
+    known = (bool, int, float, list, dict)
+    return next((kind.__name__ for kind in known if isinstance(value, kind)), type(value).__name__)
+
+
+def _forbidden_by_mongodb(password: str) -> bool:
+    """Whether SASLprep (RFC 4013), which MongoDB and its clients apply to passwords, refuses one."""
+    kept = "".join(
+        " " if stringprep.in_table_c12(char) else char for char in password if not stringprep.in_table_b1(char)
+    )
+    # SASLprep is defined by this Unicode, and the driver uses it
+    normal = unicodedata.ucd_3_2_0.normalize("NFKC", kept)
+    forbidden = (
+        stringprep.in_table_c12, stringprep.in_table_c21_c22, stringprep.in_table_c3, stringprep.in_table_c4,
+        stringprep.in_table_c5, stringprep.in_table_c6, stringprep.in_table_c7, stringprep.in_table_c8,
+        stringprep.in_table_c9, stringprep.in_table_a1,
+    )  # fmt: skip
+    if not normal or any(table(char) for char in normal for table in forbidden):
+        return True
+    right_to_left = [stringprep.in_table_d1(char) for char in normal]
+    if not any(right_to_left):
+        return False
+    mixed = any(stringprep.in_table_d2(char) for char in normal)
+    return mixed or not (right_to_left[0] and right_to_left[-1])
+
+
+def _problems_of_secret(name: str, value: object, minimum: int, allow_fake: bool) -> list[str]:
+    problems = _problems_of_text(name, value)
+    if problems or not isinstance(value, str):
+        return problems
+    text = str(value)
+    if len(text) < minimum:
+        problems.append(f"{name} has {len(text)} characters, {minimum} are the least. {_MAKE_ONE}")
     if not allow_fake and (text.lower() in _DEFAULTS or _PLACEHOLDER.search(text)):
         problems.append(f"{name} is a default or placeholder value. {_MAKE_ONE}")
+    if name.endswith("mongo_root_password") and _forbidden_by_mongodb(text):
+        problems.append(
+            f"{name} holds a character that MongoDB takes in no password (it prepares them by RFC 4013, which knows no "
+            f"emoji, no private and no newer characters, and no mix of directions of writing). {_MAKE_ONE}"
+        )
     return problems
 
 
@@ -36,19 +87,27 @@ def secret_problems(secrets: dict[str, Any], allow_fake: bool = False) -> list[s
     """Return what is wrong with the secrets, never showing one.
 
     :param secrets: by name of the variable; names that end in ``secret_key`` need 32 characters,
-        ``k3s_token`` 16, others 12.
+        ``k3s_token`` 16, those that end in ``username`` any, others 12.
     :param allow_fake: whether published defaults and placeholders pass, as in the lab.
     """
     problems = []
     for name, value in secrets.items():
+        if name.endswith("username"):
+            # not secret, but written beside the passwords into the same formats
+            problems += _problems_of_text(name, value)
+            continue
         minimum = K3S_TOKEN_MIN if name == "k3s_token" else PASSWORD_MIN
         if name.endswith("secret_key"):
             minimum = SECRET_KEY_MIN
         problems += _problems_of_secret(name, value, minimum, bool(allow_fake))
         if name == "k3s_token" and re.search(r"\s", str(value or "")):
             problems.append(f"{name} holds white space, which k3s does not take. {_MAKE_ONE}")
-        if name.endswith(("_user_password", "_admin_password")) and len(str(value or "").encode()) > BCRYPT_MAX_BYTES:
-            problems.append(f"{name} is longer than the {BCRYPT_MAX_BYTES} bytes that bcrypt reads; shorten it.")
+        size = len(str(value or "").encode("utf-8", "replace"))
+        if name.endswith(("_user_password", "_admin_password")) and size > BCRYPT_MAX_BYTES:
+            problems.append(
+                f"{name} has {size} bytes in UTF-8, and bcrypt, by which the application keeps it, reads "
+                f"{BCRYPT_MAX_BYTES} at most. Shorten it."
+            )
     return problems
 
 

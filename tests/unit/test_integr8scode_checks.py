@@ -33,7 +33,7 @@ def test_good_secrets_pass() -> None:
         ("integr8scode_user_password", "user123", "12 are the least"),
         ("k3s_token", "t" * 15, "16 are the least"),
         ("k3s_token", "two words of a token", "white space"),
-        ("integr8scode_admin_password", "é" * 37, "72 bytes"),
+        ("integr8scode_admin_password", "é" * 37, "has 74 bytes in UTF-8"),
     ],
 )
 def test_bad_secrets_are_named_and_not_shown(name: str, value: Any, says: str) -> None:

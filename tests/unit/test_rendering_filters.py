@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import string
 import tomllib
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -17,45 +16,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.support import compose_dotenv
-
-HOSTILE = [
-    "$",
-    '"',
-    "'",
-    "\\",
-    "#",
-    "@",
-    ":",
-    "/",
-    "%",
-    "!",
-    "{",
-    "}",
-    "{{ x }}",
-    " ",
-    "é",
-    ";",
-    "$$",
-    "${A}",
-    "\\'",
-    '\\"',
-    "=",
-    "`",
-    "😀",
-    "\t",
-]
-ASCII = string.ascii_letters + string.digits + string.punctuation + " "
-# passwords: mixtures that formats trip over, and any other text without control characters
-password = st.one_of(
-    st.lists(st.sampled_from([*HOSTILE, "a", "1"]), min_size=1, max_size=64).map("".join),
-    st.text(ASCII, min_size=1, max_size=64),
-    st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=64),
-)
-EVERYTHING = "".join(HOSTILE) + " leading and trailing "
+from tests.unit.support.passwords import ASCII, EVERYTHING, passwords
 
 
 @settings(max_examples=1000)
-@given(password)
+@given(passwords)
 @example(EVERYTHING)
 @example(" x ")
 def test_toml_gives_back_every_password(value: str) -> None:
@@ -92,7 +57,7 @@ def test_toml_names_what_it_cannot_hold(document: Any, names: str) -> None:
 
 
 @settings(max_examples=1000)
-@given(password, password)
+@given(passwords, passwords)
 @example("root", EVERYTHING)
 def test_mongodb_url_gives_back_user_and_password(user: str, secret: str) -> None:
     url = rendering.integr8scode_mongodb_url(user, secret, "mongo:27017", "integr8scode")
@@ -129,7 +94,7 @@ def test_mongodb_url_refuses(arguments: tuple[Any, ...], names: str) -> None:
 
 
 @settings(max_examples=1000)
-@given(password, password)
+@given(passwords, passwords)
 @example(EVERYTHING, "odd \\")
 @example("\\'", "\\\\'\\")
 @example("\u0085x\u00a0", " # no comment")

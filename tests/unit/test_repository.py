@@ -113,19 +113,6 @@ def test_what_a_document_points_to_exists(document: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("document", documents())
-def test_the_commands_of_a_document_exist(document: str) -> None:
-    """Playbooks that a document tells to run, and the targets of `make`."""
-    text = tracked()[document]
-    playbooks = set(re.findall(r"ansible-playbook (?:-\S+ (?:\S+ )?)*?([\w/-]+\.yml)", text))
-    assert sorted(name for name in playbooks if not (ROOT / name).exists()) == []
-    targets = set(re.findall(r"(?:^|`)make ([a-z][a-z-]+)", text, re.MULTILINE))
-    if targets:
-        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        known = set(re.findall(r"^([a-z][a-z-]*)\s*:", makefile, re.MULTILINE))
-        assert sorted(targets - known) == []
-
-
 # -- dependencies
 
 

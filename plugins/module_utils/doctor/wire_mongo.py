@@ -95,7 +95,8 @@ def prepared(password: str) -> str:
     kept = "".join(
         " " if stringprep.in_table_c12(char) else char for char in password if not stringprep.in_table_b1(char)
     )
-    normal = unicodedata.normalize("NFKC", kept)
+    # SASLprep is defined by this Unicode, and the driver uses it
+    normal = unicodedata.ucd_3_2_0.normalize("NFKC", kept)
     tables = (stringprep.in_table_c21_c22, stringprep.in_table_c3, stringprep.in_table_c5, stringprep.in_table_c8)
     if any(table(char) for char in normal for table in tables):
         raise ValueError("the password holds a control character, which no login can have")
