@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import stringprep
-import unicodedata
 from typing import Any
+
+from ansible.module_utils.saslprep import saslprep
 
 BCRYPT_MAX_BYTES = 72  # bcrypt ignores what comes after; the application hashes users' passwords with it
 SECRET_KEY_MIN = 32  # the application's own minimum for SECRET_KEY
@@ -46,29 +46,16 @@ def _yaml_type(value: object) -> str:
 
 
 def _forbidden_by_mongodb(password: str) -> bool:
-    """Whether SASLprep (RFC 4013), which MongoDB and its clients apply to passwords, refuses one."""
-    kept = "".join(
-        " " if stringprep.in_table_c12(char) else char for char in password if not stringprep.in_table_b1(char)
-    )
-    # SASLprep is defined by this Unicode, and the driver uses it
-    normal = unicodedata.ucd_3_2_0.normalize("NFKC", kept)
-    forbidden = (
-        stringprep.in_table_c12, stringprep.in_table_c21_c22, stringprep.in_table_c3, stringprep.in_table_c4,
-        stringprep.in_table_c5, stringprep.in_table_c6, stringprep.in_table_c7, stringprep.in_table_c8,
-        stringprep.in_table_c9, stringprep.in_table_a1,
-    )  # fmt: skip
-    if not normal or any(table(char) for char in normal for table in forbidden):
+    try:
+        saslprep(password)
+    except ValueError:
         return True
-    right_to_left = [stringprep.in_table_d1(char) for char in normal]
-    if not any(right_to_left):
-        return False
-    mixed = any(stringprep.in_table_d2(char) for char in normal)
-    return mixed or not (right_to_left[0] and right_to_left[-1])
+    return False
 
 
 def _problems_of_secret(name: str, value: object, minimum: int, allow_fake: bool) -> list[str]:
     problems = _problems_of_text(name, value)
-    if problems or not isinstance(value, str):
+    if problems:
         return problems
     text = str(value)
     if len(text) < minimum:

@@ -24,16 +24,16 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.module_utils import secret_files as store
 from ansible.module_utils.backups import mongo
-from ansible.module_utils.doctor.wire_mongo import prepared
 from ansible.module_utils.drift.registry import Registry
 from ansible.module_utils.kubeconfig_file import Wanted, render
 from ansible.module_utils.releases import verify
+from ansible.module_utils.saslprep import saslprep
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import FileVaultSecret
 from ansible.plugins.filter.integr8scode_checks import secret_problems
 from hypothesis import Phase, assume, example, given, settings
 from hypothesis import strategies as st
-from pymongo.saslprep import saslprep
+from pymongo.saslprep import saslprep as drivers
 from pymongo.uri_parser import parse_uri
 
 from tests.unit.support import compose_dotenv
@@ -150,7 +150,7 @@ def test_the_seed_gets_the_passwords_as_variables(
 @given(mongo_passwords)
 def test_driver_and_doctor_prepare_a_password_alike(password: str) -> None:
     assume(not mongo_problem(password))
-    assert prepared(password) == saslprep(password)
+    assert saslprep(password) == drivers(password)
 
 
 def mongo_problem(password: str) -> list[str]:
@@ -167,7 +167,7 @@ def mongo_problem(password: str) -> list[str]:
 def test_what_the_driver_would_refuse_is_refused_before(password: str) -> None:
     """pymongo raises for some characters, when it logs in: too late, and mongod makes no user with them."""
     try:
-        refused = not saslprep(password)
+        refused = not drivers(password)
     except (ValueError, IndexError):  # nothing is left of it: pymongo looks at its first character all the same
         refused = True
     assert bool(mongo_problem(password)) == refused

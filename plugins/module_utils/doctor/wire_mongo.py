@@ -10,11 +10,11 @@ import hashlib
 import hmac
 import os
 import socket
-import stringprep
 import struct
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
+
+from ansible.module_utils.saslprep import saslprep
 
 OP_MSG = 2013
 AUTHENTICATION_FAILED = 18
@@ -90,19 +90,6 @@ def _sized(kind: int, data: bytes, position: int, length: int) -> tuple[Any, int
     raise ValueError(f"MongoDB's answer has a value of kind {kind}")
 
 
-def prepared(password: str) -> str:
-    """A password as SASLprep (RFC 4013) has it. Raises ValueError for characters that it forbids."""
-    kept = "".join(
-        " " if stringprep.in_table_c12(char) else char for char in password if not stringprep.in_table_b1(char)
-    )
-    # SASLprep is defined by this Unicode, and the driver uses it
-    normal = unicodedata.ucd_3_2_0.normalize("NFKC", kept)
-    tables = (stringprep.in_table_c21_c22, stringprep.in_table_c3, stringprep.in_table_c5, stringprep.in_table_c8)
-    if any(table(char) for char in normal for table in tables):
-        raise ValueError("the password holds a control character, which no login can have")
-    return normal
-
-
 class Connection:
     """A connection to one MongoDB. Raises OSError (TimeoutError included) when it does not answer."""
 
@@ -152,7 +139,7 @@ class Connection:
         told = dict(part.partition("=")[::2] for part in server_first.split(","))
         if not told.get("r", "").startswith(nonce):
             raise ValueError("MongoDB answered another login than this one")
-        salted = hashlib.pbkdf2_hmac("sha256", prepared(password).encode(), base64.b64decode(told["s"]), int(told["i"]))
+        salted = hashlib.pbkdf2_hmac("sha256", saslprep(password).encode(), base64.b64decode(told["s"]), int(told["i"]))
         client_key = hmac.digest(salted, b"Client Key", "sha256")
         without_proof = f"c=biws,r={told['r']}"
         message = f"{first},{server_first},{without_proof}".encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ class Context:
         self.machine.start()
 
 
-class Rung:
+class Rung(ABC):
     """One rung. `finishes`: a kill in it is answered by doing it again to its end, else by undoing it."""
 
     name = ""
@@ -104,9 +105,9 @@ class Rung:
         """Why it makes no sense on this server; "" when it can be tried. Changes nothing."""
         return ""
 
+    @abstractmethod
     def apply(self, context: Context) -> str:
         """Do it, up to the start of k3s; what was done, as a sentence. Raises RungError, MachineError, RecordError."""
-        raise NotImplementedError
 
     def undo(self, context: Context) -> str:  # noqa: ARG002
         """Put back what can be put back, k3s not started; what was, as a sentence, "" when there is nothing."""
