@@ -346,8 +346,8 @@ class Load:
         redis = (
             "$(docker ps -q -f label=com.docker.compose.project=integr8scode -f label=com.docker.compose.service=redis)"
         )
-        words = self.host.check_output(f"docker exec {redis} redis-cli --raw hgetall load-test:{self.run}").split()
-        return {int(number): int(times) for number, times in zip(words[::2], words[1::2], strict=True)}
+        begun = self.host.check_output(f"docker exec {redis} redis-cli --raw smembers load-test:{self.run}").split()
+        return dict(Counter(int(one.partition(":")[0]) for one in begun))
 
 
 def failures(records: Sequence[Record]) -> list[Record]:
