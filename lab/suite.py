@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -32,6 +33,10 @@ FAILURE_LINES = 60
 MESSAGE_LINES = 6
 MESSAGE_WIDTH = 500
 """How much of a failed test's message is told at the end."""
+
+TASK_LINES = 12
+TASKS_TOLD = 2
+"""How much of a failed task's result is told at the end, and of how many tasks: the last ones end the run."""
 
 SLOWEST = ("recover-k3s", "lab", "backup", "site")
 """Parts to begin with: the longest, and beside it those that ask least of the processors."""
@@ -92,6 +97,20 @@ def read_failures(paths: Iterable[Path]) -> list[str]:
                     name = f"{case.get('classname', '')}::{case.get('name', '')}"
                     told.append("\n    ".join([f"{result.tag} {name}", *(line[:MESSAGE_WIDTH] for line in message)]))
     return told
+
+
+def read_failed_tasks(output: str) -> list[str]:
+    """What ended a playbook by Ansible's output: task and result of the last failed ones, cut to `TASK_LINES`."""
+    told = []
+    task = ""
+    lines = output.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith(("TASK [", "RUNNING HANDLER [")):
+            task = line.rstrip(" *")
+        elif line.startswith(("fatal: [", "failed: [")):
+            result = list(itertools.takewhile(str.strip, lines[number : number + TASK_LINES]))
+            told.append("\n    ".join([task, *(part[:MESSAGE_WIDTH] for part in result)]))
+    return told[-TASKS_TOLD:]
 
 
 @dataclass
@@ -278,8 +297,11 @@ class Suite:
         took = time.monotonic() - began
         self.say(f"{name}: {counts} ({took:.0f} s)")
         if counts.failed:
-            self.failures += read_failures(folder.rglob("junit*.xml"))
-            shown = failures or [tail(log.read_text("utf-8", "replace"), FAILURE_LINES)]
+            told = read_failures(folder.rglob("junit*.xml"))
+            # tests say what they found; where none failed, it was a playbook
+            output = log.read_text("utf-8", "replace")
+            self.failures += told or [f"{name}: {failure}" for failure in read_failed_tasks(output)]
+            shown = failures or [tail(output, FAILURE_LINES)]
             self.say("\n    …\n".join([*shown, f"  all of it: {log}"]))
 
     def run_side_by_side(self, wanted: Iterable[str]) -> None:

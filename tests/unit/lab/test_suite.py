@@ -162,3 +162,29 @@ def test_what_failed_is_told_with_its_message(tmp_path: Path) -> None:
     (tmp_path / "junit-cut.xml").write_text("<testsuites>")
     told = suite.read_failures(sorted(tmp_path.glob("*.xml")))
     assert told == ["failure a.test_b::test_d\n    first\n    second", "error a.test_b::test_e\n    fixture"]
+
+
+PLAYBOOK = """\
+TASK [server : Look] *****************************
+fatal: [one]: FAILED! => {}
+
+TASK [app : Install] *****************************
+ok: [two]
+failed: [one] (item=x) =>
+    changed: false
+    msg: no room
+
+PLAY RECAP ***************************************
+"""
+
+
+def test_what_ended_a_playbook_is_told_with_its_task() -> None:
+    told = suite.read_failed_tasks(PLAYBOOK)
+    assert told == [
+        "TASK [server : Look]\n    fatal: [one]: FAILED! => {}",
+        "TASK [app : Install]\n    failed: [one] (item=x) =>\n        changed: false\n        msg: no room",
+    ]
+
+
+def test_only_the_last_failed_tasks_are_told() -> None:
+    assert len(suite.read_failed_tasks(PLAYBOOK * 5)) == suite.TASKS_TOLD
