@@ -111,10 +111,8 @@ def install(url: str, wanted: str) -> None:
         if found != wanted:
             raise K3sError(
                 f"{url} has the sha256 {found}, expected was {wanted}: refused, nothing has been installed, and a k3s "
-                f"that runs "
-                "goes on. Either the file is not the vendor's, or k3s_checksums is not of k3s_version; compare with "
-                "the "
-                "release's page."
+                "that runs goes on. Either the file is not the vendor's, or k3s_checksums is not of k3s_version; "
+                "compare with the release's page."
             )
         os.chmod(temporary, 0o755)  # noqa: S103
         with open(PENDING, "w", encoding="utf-8"):
@@ -137,14 +135,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     replace = digest(BINARY) != wanted
     # the vendor's script also makes the link, and also leaves another kubectl alone
     link = not os.path.lexists(KUBECTL)
-    warnings = []
     if not link and os.path.realpath(KUBECTL) != BINARY:
-        warnings.append(f"{KUBECTL} is another program and was left alone; use 'k3s kubectl'.")
+        module.warn(f"{KUBECTL} is another program and was left alone; use 'k3s kubectl'.")
     if replace and not module.check_mode:
         install(url, wanted)
     if link and not module.check_mode:
         os.symlink("k3s", KUBECTL)
-    return {"changed": replace or link, "sha256": wanted, "warnings": warnings}
+    return {"changed": replace or link, "sha256": wanted}
 
 
 def main() -> None:
