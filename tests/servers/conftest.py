@@ -172,6 +172,14 @@ def servers(
     return get
 
 
+@pytest.fixture(scope="session")
+def trial(tmp_path_factory: pytest.TempPathFactory, server_named: Any) -> Any:
+    """Give what the first runs on a bare server have done and said (see `tests.servers.first_run`)."""
+    from tests.servers.first_run import make_trial  # imports this file
+
+    yield from make_trial(tmp_path_factory.mktemp, server_named)
+
+
 @pytest.fixture
 def server(request: pytest.FixtureRequest, servers: Any) -> Any:
     """Give the server whose name is the test's (indirect) parameter; see `tests.servers.recover_k3s.on`."""

@@ -16,32 +16,9 @@ import pytest
 from plugins.filter.drift_cures import drift_cures
 from tests.servers import drift_tag
 from tests.servers.drift_changes import APPLICATION, BASE, SYSTEM, Change, expected, run
+from tests.servers.snapshot import differences, snapshot
 from tests.servers.test_site import SECRETS
 
-FILES = "/etc /opt /usr /root /home /srv /boot /var/backups /var/lib/integr8scode /var/lib/dpkg /var/spool"
-LIVE = "ns,sa,secrets,cm,roles,rolebindings,clusterroles,clusterrolebindings,netpol,pods,ds,deploy,crd,nodes"
-SNAPSHOT = {
-    # whatever is changed in an inode changes its ctime
-    "inodes": rf"find {FILES} -xdev -printf '%p %y %m %U %G %s %C@ %l\n' 2>/dev/null | sort",
-    "contents": "find /etc /opt/integr8scode /usr/local /root /home -xdev -type f -exec sha256sum {} + | sort -k 2",
-    "containers": (
-        "docker inspect --format '{{.Id}} {{.Name}} {{.Image}} {{.State.Pid}} {{.State.StartedAt}} {{.RestartCount}}' "
-        "$(docker ps --all --quiet) | sort; docker images --all --no-trunc --quiet | sort; "
-        "docker network ls --no-trunc --quiet | sort; docker volume ls --quiet | sort"
-    ),
-    "objects": (
-        f"HOME=/run/drift-test k3s kubectl get --all-namespaces {LIVE} --no-headers --output custom-columns="
-        "K:.kind,N:.metadata.namespace,M:.metadata.name,U:.metadata.uid,G:.metadata.generation,L:.metadata.labels "
-        "| sort"
-    ),
-    "units": (
-        "systemctl show --property=Id,ActiveState,NRestarts,MainPID,ActiveEnterTimestamp "
-        "docker k3s ssh integr8scode integr8scode-backup.timer integr8scode-renew-kubeconfig.timer"
-    ),
-    "firewall": "iptables-save | grep -v '^[#:]' | sort",
-    # systemd and runc make some of their own at any time
-    "temporary": "ls -A /tmp /var/tmp /dev/shm | grep -v -e ^systemd-private- -e ^runc-process",
-}
 BOUND_SECONDS = 180
 """For a whole run against a server that is in a bad way, on a busy machine; the module's own limit is 45 s."""
 
@@ -88,11 +65,6 @@ def drift(playbook: Any, reports: Path) -> Drift:
         return Run(done.returncode, output, json.loads((reports / "drift.json").read_text()), time.monotonic() - began)
 
     return look
-
-
-def snapshot(host: Any) -> dict[str, str]:
-    """All that a look must leave as it is."""
-    return {name: host.run(command).stdout for name, command in SNAPSHOT.items()}
 
 
 def secrets_of(host: Any) -> set[str]:
@@ -147,9 +119,7 @@ def test_a_clean_server_is_clean_and_stays_what_it_is(host: Any, drift: Drift, r
     assert look.of(host.server_name)["findings"] == []
     assert look.of(host.server_name)["status"] == "clean"
     assert re.search(r"changed=0 .*failed=0", look.output)
-    after = snapshot(host)
-    for name, text in before.items():
-        assert after[name].splitlines() == text.splitlines(), name
+    assert differences(before, snapshot(host)) == {}
 
     journal = host.check_output("journalctl --no-pager --output cat --since %s", since)
     texts = [

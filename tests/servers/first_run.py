@@ -1,10 +1,11 @@
-"""What the leak test does: secrets with marks in an encrypted inventory, watched runs of playbooks, and canaries."""
+"""A first run that is watched: marked secrets in an encrypted inventory, runs of playbooks, checks, canaries."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import tarfile
 import time
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +26,13 @@ import yaml
 from tests.servers import leak_search
 from tests.servers.conftest import ROOT, connections
 from tests.servers.leak_search import Mark
+from tests.servers.releases import NEVER_HEALTHY
+from tests.servers.snapshot import differences, snapshot
 
 SOURCE = Path(leak_search.__file__).read_text("utf-8")
-SERVER = "leak1"
+SERVER = "first1"
 CANARY = "99"
-STOP = "/run/leak-test.stop"
+STOP = "/run/first-run-test.stop"
 PAUSE = 0.05
 """Seconds between two looks at the list of processes."""
 
@@ -39,6 +42,18 @@ class Unsafe(str):
 
 
 yaml.SafeDumper.add_representer(Unsafe, lambda dumper, value: dumper.represent_scalar("!unsafe", str(value), style='"'))
+
+
+REFUSED, FAILED = "refused", "never-healthy"
+CHECKS = ("fresh", "running", "changed-by-hand")
+BY_HAND = """
+chgrp nogroup /etc/sysctl.d/90-k3s.conf
+echo 'debug: true' >> /etc/rancher/k3s/config.yaml
+systemctl disable --now integr8scode-backup.timer
+k3s kubectl -n integr8scode delete rolebinding pod-monitor
+docker rm --force $(docker ps --quiet --filter label=com.docker.compose.service=event-replay)
+"""
+"""Five changes, one a line, that site.yml takes back."""
 
 
 def new_mark() -> Mark:
@@ -63,7 +78,7 @@ def write_inventory(folder: Path, secrets: dict[str, str]) -> Path:
     """An inventory of the one server like the lab's, with these secrets in an encrypted vault. Returns its folder."""
     variables = folder / "group_vars" / "all"
     variables.mkdir(parents=True)
-    shutil.copy(ROOT / "molecule/no-leak/inventory/hosts.yml", folder / "hosts.yml")
+    shutil.copy(ROOT / "molecule/first-run/inventory/hosts.yml", folder / "hosts.yml")
     shutil.copy(ROOT / "inventories/lab/group_vars/all/main.yml", variables / "main.yml")
     lab = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/vault.yml").read_text("utf-8"))
     text = yaml.safe_dump(lab | {name: Unsafe(value) for name, value in secrets.items()}, allow_unicode=True)
@@ -148,6 +163,18 @@ def watched(command: Sequence[str], mark: Mark, stop: str) -> Iterator[list[list
         found += json.loads(said)
 
 
+def changes_in(output: str) -> set[str]:
+    """Tasks that a run says have changed something, or would: task and, in a loop, the item."""
+    found = set()
+    task = ""
+    for line in output.splitlines():
+        started = re.match(r"(?:TASK|RUNNING HANDLER) \[(.*)\] \**$", line)
+        task = started[1] if started else task
+        if changed := re.match(r"changed: \[[^]]*\](?: => (\(item=.*\)))?", line):
+            found.add(f"{task} {changed[1] or ''}".strip())
+    return found
+
+
 @dataclass
 class Trial:
     """Runs of playbooks and what was found of the secrets.
@@ -158,6 +185,7 @@ class Trial:
         folder: where outputs and what playbooks fetch go.
         codes: exit code of each run by its name.
         found: by place, the secret's number and where it was.
+        touched: what checks have changed on the server, by their run's name.
     """
 
     mark: Mark
@@ -165,6 +193,7 @@ class Trial:
     folder: Path
     codes: dict[str, int] = field(default_factory=dict)
     found: dict[str, list[list[str]]] = field(default_factory=dict)
+    touched: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     began: float = field(default_factory=time.time)
 
     def run(self, name: str, *arguments: str, inventory: Path | None = None) -> str:
@@ -188,6 +217,17 @@ class Trial:
         (self.folder / f"{name}.log").write_bytes(done.stdout)
         self.codes[name] = done.returncode
         return done.stdout.decode("utf-8", "replace")
+
+    def output(self, name: str) -> str:
+        """What a run has said."""
+        return (self.folder / f"{name}.log").read_text("utf-8", "replace")
+
+    def checked(self, name: str, host: Any) -> None:
+        """Run site.yml as a check, then for real; note what the check has changed on the server."""
+        before = snapshot(host)
+        self.run(f"{name}-check", "playbooks/site.yml", "--check")
+        self.touched[name] = differences(before, snapshot(host))
+        self.run(name, "playbooks/site.yml")
 
     def in_outputs(self) -> list[list[str]]:
         """What the runs have said, by their name."""
@@ -261,5 +301,57 @@ def place_canaries(trial: Trial, server: Machine) -> None:
         subprocess.run(["sleep", "2"], env=shown, check=True)
         folder = Path.home() / ".ansible" / "tmp"
         folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / f"leak-test-{trial.mark.text[:6]}-{slug}"
+        kept = folder / f"first-run-test-{trial.mark.text[:6]}-{slug}"
         kept.write_text(text, "utf-8")
+
+
+def make_trial(folders: Callable[[str], Path], server_named: Callable[[str], Any]) -> Iterator[Trial]:
+    """Run every playbook on a bare server, watch, and search for what is left of the secrets.
+
+    Args:
+        folders: makes a new folder of a name.
+        server_named: the server as testinfra sees it, by its name.
+    """
+    folder = folders("trial")
+    fetched = folder / "fetched"
+    fetched.mkdir()
+    mark = new_mark()
+    secrets = hard_secrets(mark)
+    trial = Trial(mark, write_inventory(folders("inventory"), secrets), folder)
+    # what a person gets wrong: too long, a block with its line break, white space, too short
+    wrong = {
+        "vault_integr8scode_admin_password": f"{mark.text}06" * 6,
+        "vault_integr8scode_user_password": f"{mark.text}07\n",
+        "vault_k3s_token": f"with space {mark.text}08",
+        "vault_integr8scode_secret_key": f"{mark.text}09",
+    }
+    refused = write_inventory(folders("refused"), secrets | wrong)
+
+    said = trial.run("bootstrap", "playbooks/bootstrap.yml")
+    assert trial.codes["bootstrap"] == 0, said[-5000:]
+    host = server_named(SERVER)
+    with trial.watch() as server:
+        trial.run(REFUSED, "playbooks/site.yml", inventory=refused)
+        for name in CHECKS:
+            if name == "changed-by-hand":
+                server.script(f"set -e\n{BY_HAND}")
+            trial.checked(name, host)
+            assert trial.codes[name] == 0, trial.output(name)[-5000:]
+        trial.run("deploy", "deploy.yml", "-e", "tag=2026.2.31")
+        limits = json.dumps({"integr8scode_healthy_timeout_seconds": 25})
+        trial.run(FAILED, "deploy.yml", "-e", f"tag={NEVER_HEALTHY}", "-e", limits)
+        trial.run("rollback", "playbooks/rollback.yml")
+        trial.run("status", "playbooks/status.yml", "-e", "format=json", "-e", f"status_file={fetched}/status.json")
+        trial.run("doctor", "playbooks/doctor.yml", "-e", "format=json", "-e", f"doctor_file={fetched}/doctor.json")
+        trial.run("diagnostics", "playbooks/diagnostics.yml", "-e", f"diagnostics_dir={fetched}")
+        trial.run("drift", "playbooks/drift.yml", "-e", f"drift_report_dir={fetched}/drift")
+        trial.run("backup", "playbooks/backup.yml")
+        confirmed = ("-e", f"restore_confirm={SERVER}", "-e", "restore_from=latest")
+        trial.run("restore-check", "playbooks/restore.yml", "--limit", SERVER, *confirmed, "--check")
+        trial.run("renew", "playbooks/renew-kubeconfig.yml", "-e", "renew_force=true")
+        trial.run("recover", "playbooks/recover-k3s.yml")
+        trial.run("unlock", "playbooks/unlock.yml")
+        place_canaries(trial, server)
+    yield trial
+    for path in (Path.home() / ".ansible" / "tmp").glob(f"first-run-test-{mark.text[:6]}-*"):
+        path.unlink()
