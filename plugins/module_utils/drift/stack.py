@@ -20,11 +20,16 @@ PLAIN: dict[str, tuple[str, Severity]] = {
     "security options": ("security", "critical"),
     "privileged": ("privileged", "critical"),
     "capabilities": ("cap_add", "critical"),
+    "dropped capabilities": ("cap_drop", "critical"),
+    "read-only root": ("read_only", "critical"),
+    "memory file systems": ("tmpfs", "warning"),
+    "process limit": ("pids", "warning"),
     "stop grace": ("stop_timeout", "warning"),
 }
 SHOWN: dict[str, Callable[[Any], str]] = {
     "memory": lambda value: f"{value >> 20} MiB" if value else "no limit",
     "cpus": lambda value: f"{value / 1e9:g}" if value else "no limit",
+    "pids": lambda value: value or "no limit",
     "stop_timeout": lambda value: "the engine's own" if value is None else f"{value} s",
     "ports": lambda value: ", ".join(f"{ip or '0.0.0.0'}:{port}->{inside}" for ip, port, inside in value) or "none",  # noqa: S104
     "mounts": lambda value: ", ".join(f"{source} at {target} ({mode})" for _, source, target, mode in value) or "none",
@@ -32,7 +37,7 @@ SHOWN: dict[str, Callable[[Any], str]] = {
 
 
 def _shown(key: str, value: Any) -> Any:
-    return SHOWN[key](value) if key in SHOWN else value
+    return SHOWN[key](value) if key in SHOWN else value if value != [] else "none"
 
 
 class Stack:
@@ -84,7 +89,9 @@ class Stack:
         if key == "memory" and value:
             # the engine's own rule for swap, which it does not apply again
             return f"By hand: docker update --memory {value} --memory-swap {2 * value} {name}"
-        if key in {"memory", "cpus"}:
+        if key == "pids" and value:
+            return f"By hand: docker update --pids-limit {value} {name}"
+        if key in {"memory", "cpus", "pids"}:
             return f"By hand: docker rm -f {name}, then {self.cure}"
         return self.cure
 

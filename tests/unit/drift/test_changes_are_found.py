@@ -280,6 +280,30 @@ CHANGES: dict[str, tuple[Change, str]] = {
         engine("kafka", lambda one: one["HostConfig"].update(RestartPolicy={"Name": "no"})),
         "containers:kafka#restart policy",
     ),
+    "more capabilities": (
+        engine("frontend", lambda one: one["HostConfig"]["CapAdd"].append("SYS_ADMIN")),
+        "containers:frontend#capabilities",
+    ),
+    "no capability is dropped": (
+        engine("kafka", lambda one: one["HostConfig"].update(CapDrop=None)),
+        "containers:kafka#dropped capabilities",
+    ),
+    "a writable root": (
+        engine("redis", lambda one: one["HostConfig"].update(ReadonlyRootfs=False)),
+        "containers:redis#read-only root",
+    ),
+    "a larger memory file system": (
+        engine("mongo", lambda one: one["HostConfig"].update(Tmpfs={"/tmp": "size=8g"})),
+        "containers:mongo#memory file systems",
+    ),
+    "no limit of processes": (
+        engine("coordinator", lambda one: one["HostConfig"].update(PidsLimit=None)),
+        "containers:coordinator#process limit",
+    ),
+    "root instead of its user": (
+        engine("redis", lambda one: one["Config"].update(User="")),
+        "containers:redis#user",
+    ),
     "privileged": (engine("edge", lambda one: one["HostConfig"].update(Privileged=True)), "containers:edge#privileged"),
     "OOM": (
         engine("dlq-processor", lambda one: one["State"].update(OOMKilled=True)),
