@@ -34,7 +34,8 @@ def test_images_of_the_real_file(project_root: Path) -> None:
 
 def test_every_third_party_image_is_pinned_to_a_full_version(project_root: Path) -> None:
     text = (project_root / "docker-compose.yaml").read_text()
-    for reference in set(compose_stack.compose_images(text, {"IMAGE_TAG": "2026.2.20"}).values()):
+    profiles = ["seed", "observability", "debug"]
+    for reference in set(compose_stack.compose_images(text, {"IMAGE_TAG": "2026.2.20"}, profiles).values()):
         tag = reference.rpartition(":")[2]
         assert tag.split("-")[0].count(".") == 2, reference
 
@@ -68,8 +69,28 @@ def test_every_worker_of_the_stack_has_its_configuration(project_root: Path) -> 
 def test_what_asks_for_no_password_is_not_published(project_root: Path) -> None:
     services = yaml.safe_load((project_root / "docker-compose.yaml").read_text())["services"]
     published = {name: [str(port) for port in one["ports"]] for name, one in services.items() if "ports" in one}
-    assert sorted(published) == ["edge", "mongo"]
-    assert published["mongo"] == ["127.0.0.1:27017:27017"]
+    beside = {name for name, one in services.items() if set(one.get("profiles", [])) & {"observability", "debug"}}
+    assert set(published) == {"edge", "mongo", *beside}
+    assert all(port.startswith("127.0.0.1:") for name in published if name != "edge" for port in published[name])
+
+
+def test_a_profile_that_is_chosen_counts_and_an_unknown_one_is_named(project_root: Path) -> None:
+    text = (project_root / "docker-compose.yaml").read_text()
+    plain = compose_stack.compose_images(text, {"IMAGE_TAG": "2026.2.20"})
+    debug = compose_stack.compose_images(text, {"IMAGE_TAG": "2026.2.20"}, ["seed", "debug"])
+    assert set(debug) - set(plain) == {"user-seed", "kafdrop"}
+    with pytest.raises(AnsibleFilterError, match=r"no profile grafana\. Correct .* debug, observability"):
+        compose_stack.compose_images(text, {"IMAGE_TAG": "2026.2.20"}, ["seed", "grafana"])
+
+
+def test_memory_is_the_sum_of_the_limits(project_root: Path) -> None:
+    text = (project_root / "docker-compose.yaml").read_text()
+    environment = {"IMAGE_TAG": "2026.2.20", "WORKER_MEMORY": "1g"}
+    plain = compose_stack.compose_memory_mb(text, {"IMAGE_TAG": "2026.2.20"}, [])
+    assert compose_stack.compose_memory_mb(text, environment, []) == plain + 7 * (1024 - 160)
+    assert compose_stack.compose_memory_mb(text, {"IMAGE_TAG": "2026.2.20"}, ["debug"]) == plain + 256
+    with pytest.raises(AnsibleFilterError, match="a has no memory limit"):
+        compose_stack.compose_memory_mb("services: {a: {image: b}}", {}, [])
 
 
 def every_service(project_root: Path) -> dict[str, dict[str, Any]]:
@@ -103,4 +124,4 @@ def test_users_are_those_that_files_are_written_for(project_root: Path) -> None:
 
 def test_a_read_only_root_belongs_to_images_that_are_known_to_allow_it(project_root: Path) -> None:
     read_only = {name for name, service in every_service(project_root).items() if service.get("read_only")}
-    assert read_only == {"mongo", "redis", "edge"}
+    assert read_only == {"mongo", "redis", "edge", "victoria-metrics", "otel-collector"}

@@ -113,6 +113,5 @@ def published(project: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Address and port of everything that the services of a release publish."""
     found = []
     for one in (project.get("services") or {}).values():
-        if not one.get("profiles"):
-            found += [(str(port[0]), int(port[1])) for port in _ports(one)]
+        found += [(str(port[0]), int(port[1])) for port in _ports(one)]
     return sorted(set(found))
