@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.plugins.filter.configuration_files import profile_files
+
+from tests.unit.support.templating import evaluate, role_variables
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "roles/integr8scode/files/observability"
@@ -176,3 +179,59 @@ def test_memory_alerts_are_the_guides() -> None:
         if "system_memory_utilization" in rule["data"][0]["model"]["expr"]
     }
     assert found == {(0.85, "5m", "warning"), (0.95, "2m", "critical")}
+
+
+def rendered(*profiles: str, **inputs: Any) -> dict[str, Any]:
+    """What the role makes of its variables when these profiles are chosen."""
+    variables = {
+        **role_variables("integr8scode"),
+        "inventory_hostname": "server1",
+        "__integr8scode_tag": "2026.2.20",
+        "integr8scode_profiles": list(profiles),
+        **inputs,
+    }
+    names = ("environment_variables", "files", "services", "needs_memory_mb")
+    found: dict[str, Any] = {name: evaluate(f"{{{{ __integr8scode_{name} }}}}", variables) for name in names}
+    found["config"] = tomllib.loads(found["files"][0]["content"])
+    return found
+
+
+def test_without_a_profile_nothing_is_sent_and_nothing_is_asked_for() -> None:
+    plain = rendered()
+    assert "COMPOSE_PROFILES" not in plain["environment_variables"]
+    assert plain["config"]["OTLP_TRACES_ENDPOINT"] == ""
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in plain["config"]
+    assert not {one["name"] for one in plain["files"]} & set(VARIABLES["__integr8scode_observability_names"])
+    assert not {"grafana", "kafdrop"} & set(plain["services"])
+    assert plain["needs_memory_mb"] == 7000
+
+
+def test_a_profile_brings_its_services_files_and_settings() -> None:
+    both = rendered("observability", "debug", integr8scode_metrics_retention_days=7)
+    assert both["environment_variables"]["COMPOSE_PROFILES"] == "debug,observability"
+    assert str(both["environment_variables"]["METRICS_RETENTION_DAYS"]) == "7"
+    assert both["config"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://otel-collector:4317"
+    files = {one["name"]: one["content"] for one in both["files"]}
+    # Grafana's own braces have to arrive as they are
+    assert json.loads(files["grafana-dashboard.json"]) == DASHBOARD
+    assert "{{code}}" in files["grafana-dashboard.json"]
+    assert {"grafana", "jaeger", "otel-collector", "victoria-metrics", "kafdrop"} <= set(both["services"])
+    assert both["needs_memory_mb"] > rendered("observability")["needs_memory_mb"] > 7000
+
+
+def test_profiles_from_the_command_line_are_the_same() -> None:
+    assert rendered(integr8scode_profiles="debug, observability") == rendered("observability", "debug")
+
+
+def test_kafdrop_alone_tells_the_application_nothing() -> None:
+    debug = rendered("debug")
+    assert debug["files"] == rendered()["files"]
+    assert debug["environment_variables"]["COMPOSE_PROFILES"] == "debug"
+
+
+def test_the_inventory_has_the_last_word_on_the_configuration() -> None:
+    own = {"OTLP_TRACES_ENDPOINT": "http://traces.example:4317"}
+    assert (
+        rendered("observability", integr8scode_config=own)["config"] | own
+        == rendered("observability", integr8scode_config=own)["config"]
+    )
