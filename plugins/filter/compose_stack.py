@@ -8,6 +8,9 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleFilterError
 
+SEED_PROFILE = "seed"
+"""Of the one-shot that is run when it is due; nobody chooses it."""
+_SIZE = re.compile(r"(\d+)([mg])b?")
 # the forms that Compose interpolates: $VAR is not used by this project's file
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::?(?P<kind>[-?])(?P<rest>[^}]*))?\}")
 
@@ -38,15 +41,47 @@ def compose_images(compose: str, environment: dict[str, Any], profiles: list[str
     :param profiles: profiles whose services count too; services without a profile always do.
     :raises AnsibleFilterError: a variable has no value, or the text is not a compose file.
     """
+    return {
+        name: interpolate(service["image"], environment) for name, service in _services(compose, profiles or []).items()
+    }
+
+
+def _services(compose: str, profiles: list[str]) -> dict[str, dict[str, Any]]:
+    """Services without a profile, and those of `profiles`."""
     try:
         services = yaml.safe_load(compose)["services"]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+        known = {profile for service in services.values() for profile in service.get("profiles", [])}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise AnsibleFilterError(f"docker-compose.yaml is not a compose file with services: {error}") from error
+    unknown = sorted(set(profiles) - known)
+    if unknown:
+        raise AnsibleFilterError(
+            f"docker-compose.yaml has no profile {', '.join(unknown)}. Correct integr8scode_profiles; there are: "
+            f"{', '.join(sorted(known - {SEED_PROFILE}))}"
+        )
     return {
-        name: interpolate(service["image"], environment)
+        name: service
         for name, service in services.items()
-        if not service.get("profiles") or set(service["profiles"]) & set(profiles or [])
+        if not service.get("profiles") or set(service["profiles"]) & set(profiles)
     }
+
+
+def compose_memory_mb(compose: str, environment: dict[str, Any], profiles: list[str]) -> int:
+    """Return what the services may take together, MiB: the sum of their limits, one-shots left out.
+
+    :param compose: the file's text.
+    :param environment: what the file's variables are replaced by.
+    :param profiles: profiles whose services count too.
+    :raises AnsibleFilterError: a service has no limit, or the file is none.
+    """
+    total = 0
+    for name, service in _services(compose, profiles).items():
+        limit = interpolate(str(service.get("mem_limit", "")), environment).lower()
+        found = _SIZE.fullmatch(limit)
+        if not found:
+            raise AnsibleFilterError(f"docker-compose.yaml: {name} has no memory limit in m or g but {limit!r}")
+        total += int(found[1]) * (1024 if found[2] == "g" else 1)
+    return total
 
 
 def secret_mounts(services: list[str], target: str) -> list[dict[str, str]]:
@@ -63,4 +98,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"compose_images": compose_images, "secret_mounts": secret_mounts}
+        return {
+            "compose_images": compose_images,
+            "compose_memory_mb": compose_memory_mb,
+            "secret_mounts": secret_mounts,
+        }

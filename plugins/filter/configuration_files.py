@@ -1,10 +1,12 @@
-"""Filter that renders the application's configuration files."""
+"""Filters that give the files that services read, as M(release_bundle) takes them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import tomli_w
+from ansible.errors import AnsibleFilterError
 
 
 def configuration_files(config: dict[str, Any], groups: dict[str, str]) -> list[dict[str, str]]:
@@ -25,9 +27,28 @@ def configuration_files(config: dict[str, Any], groups: dict[str, str]) -> list[
     return files
 
 
+def profile_files(folder: str, names: list[str]) -> list[dict[str, str]]:
+    """Return files that a profile's services read, as M(release_bundle) takes them.
+
+    They are read here and not by a lookup, since Grafana's own ``{{ }}`` must not be taken for Ansible's.
+
+    :param folder: where they are.
+    :param names: which; ``a-b.yaml`` goes to the compose file's variable A_B_YAML.
+    :raises AnsibleFilterError: one cannot be read.
+    """
+    files = []
+    for name in names:
+        try:
+            content = (Path(folder) / name).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise AnsibleFilterError(f"{folder}/{name} cannot be read: {error}") from error
+        files.append({"name": name, "variable": name.replace("-", "_").replace(".", "_").upper(), "content": content})
+    return files
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"configuration_files": configuration_files}
+        return {"configuration_files": configuration_files, "profile_files": profile_files}

@@ -14,19 +14,44 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "/opt/integr8scode"
-SERVICES = sorted(
-    name
+STACK: dict[str, dict[str, Any]] = {
+    name: service
     for name, service in yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"].items()
-    if not service.get("profiles")
-)
+    # the inventory of this scenario chooses every profile; `seed` is the one-shot's
+    if service.get("profiles") != ["seed"]
+}
+SERVICES = sorted(STACK)
+# bits of the kernel's masks: linux/capability.h
+CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
+# where docker-compose.yaml leaves it to the image, whose user is not root
+IMAGE_USER = {"kafka": 1000}
+ROOT_SERVICES = {
+    name
+    for name in SERVICES
+    if name in ("backend", "frontend", "victoria-metrics", "kafdrop") or "workers/run_" in str(STACK[name])
+}
 SECRETS: dict[str, str] = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/vault.yml").read_text())
 
 
-def inspect(host: Any, service: str) -> dict[str, Any]:
-    names = host.check_output(f"docker ps --quiet --filter label=com.docker.compose.service={service}").split()
-    assert len(names) == 1, f"{service}: {names}"
-    answer: dict[str, Any] = json.loads(host.check_output(f"docker inspect {names[0]}"))[0]
-    return answer
+@pytest.fixture(scope="module")
+def containers(host: Any) -> dict[str, list[dict[str, Any]]]:
+    """The project's running containers by service, as the engine tells of them."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in json.loads(
+        host.check_output("docker inspect $(docker ps --quiet --filter label=com.docker.compose.project=integr8scode)")
+    ):
+        found.setdefault(one["Config"]["Labels"]["com.docker.compose.service"], []).append(one)
+    return found
+
+
+@pytest.fixture(scope="module")
+def processes(host: Any, containers: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, list[str]]]:
+    """What the kernel says of the first process of each service."""
+    found = {}
+    for name, copies in containers.items():
+        lines = host.file(f"/proc/{copies[0]['State']['Pid']}/status").content_string.splitlines()
+        found[name] = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +80,55 @@ def ask(
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_service_runs_as_pinned(host: Any, service: str) -> None:
-    container = inspect(host, service)
+def test_service_runs_as_pinned(host: Any, containers: dict[str, list[dict[str, Any]]], service: str) -> None:
+    (container,) = containers[service]
     state = container["State"]
     assert state["Status"] == "running", host.run(f"docker logs --tail 30 {container['Id']}")
     assert state.get("Health", {}).get("Status", "healthy") == "healthy"
     assert container["RestartCount"] == 0
     assert "@sha256:" in container["Config"]["Image"]
-    assert container["HostConfig"]["Memory"] > 0
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
-    assert container["HostConfig"]["LogConfig"]["Config"]["max-size"]
-    assert "no-new-privileges:true" in container["HostConfig"]["SecurityOpt"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_service_has_limits(containers: dict[str, list[dict[str, Any]]], service: str) -> None:
+    for container in containers[service]:
+        limits = container["HostConfig"]
+        assert limits["Memory"] > 0
+        assert limits["PidsLimit"] == STACK[service].get("pids_limit", 256)
+        assert limits["LogConfig"]["Type"] == "json-file"
+        assert limits["LogConfig"]["Config"]["max-size"]
+        assert int(limits["LogConfig"]["Config"]["max-file"]) > 0
+        assert "no-new-privileges:true" in limits["SecurityOpt"]
+        assert not limits["Privileged"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_service_has_its_user_and_no_other_capability(processes: dict[str, dict[str, list[str]]], service: str) -> None:
+    """By the kernel, not by what the container was asked for."""
+    process = processes[service]
+    user = IMAGE_USER.get(service, int(STACK[service].get("user", "0").split(":")[0]))
+    assert set(process["Uid"]) == {str(user)}
+    assert (user == 0) == (service in ROOT_SERVICES)
+    allowed = sum(1 << CAPABILITIES[name] for name in STACK[service].get("cap_add", []))
+    assert int(process["CapBnd"][0], 16) == allowed
+    assert int(process["CapEff"][0], 16) == (allowed if user == 0 else 0)
+    assert process["NoNewPrivs"] == ["1"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_read_only_root_takes_no_file(host: Any, containers: dict[str, list[dict[str, Any]]], service: str) -> None:
+    """Asked as root, whom only the file system can refuse; the others show that the question can be answered."""
+    (container,) = containers[service]
+    answer = host.run(f"docker exec --user 0 {container['Id']} touch /of-a-test")
+    if STACK[service].get("read_only"):
+        assert answer.rc != 0
+        assert "Read-only file system" in answer.stderr
+    else:
+        assert answer.rc == 0, answer.stderr
+        host.check_output(f"docker exec --user 0 {container['Id']} rm /of-a-test")
+    for path in (one.split(":")[0] for one in STACK[service].get("tmpfs", [])):
+        host.check_output(f"docker exec {container['Id']} sh -c 'touch {path}/of-a-test && rm {path}/of-a-test'")
 
 
 def test_health_and_page_from_outside(host: Any, tls: ssl.SSLContext) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -33,7 +34,8 @@ def test_images_of_the_real_file(project_root: Path) -> None:
 
 def test_every_third_party_image_is_pinned_to_a_full_version(project_root: Path) -> None:
     text = (project_root / "docker-compose.yaml").read_text()
-    for reference in set(compose_stack.compose_images(text, {"IMAGE_TAG": "2026.2.20"}).values()):
+    profiles = ["seed", "observability", "debug"]
+    for reference in set(compose_stack.compose_images(text, {"IMAGE_TAG": "2026.2.20"}, profiles).values()):
         tag = reference.rpartition(":")[2]
         assert tag.split("-")[0].count(".") == 2, reference
 
@@ -67,5 +69,59 @@ def test_every_worker_of_the_stack_has_its_configuration(project_root: Path) -> 
 def test_what_asks_for_no_password_is_not_published(project_root: Path) -> None:
     services = yaml.safe_load((project_root / "docker-compose.yaml").read_text())["services"]
     published = {name: [str(port) for port in one["ports"]] for name, one in services.items() if "ports" in one}
-    assert sorted(published) == ["edge", "mongo"]
-    assert published["mongo"] == ["127.0.0.1:27017:27017"]
+    beside = {name for name, one in services.items() if set(one.get("profiles", [])) & {"observability", "debug"}}
+    assert set(published) == {"edge", "mongo", *beside}
+    assert all(port.startswith("127.0.0.1:") for name in published if name != "edge" for port in published[name])
+
+
+def test_a_profile_that_is_chosen_counts_and_an_unknown_one_is_named(project_root: Path) -> None:
+    text = (project_root / "docker-compose.yaml").read_text()
+    plain = compose_stack.compose_images(text, {"IMAGE_TAG": "2026.2.20"})
+    debug = compose_stack.compose_images(text, {"IMAGE_TAG": "2026.2.20"}, ["seed", "debug"])
+    assert set(debug) - set(plain) == {"user-seed", "kafdrop"}
+    with pytest.raises(AnsibleFilterError, match=r"no profile grafana\. Correct .* debug, observability"):
+        compose_stack.compose_images(text, {"IMAGE_TAG": "2026.2.20"}, ["seed", "grafana"])
+
+
+def test_memory_is_the_sum_of_the_limits(project_root: Path) -> None:
+    text = (project_root / "docker-compose.yaml").read_text()
+    environment = {"IMAGE_TAG": "2026.2.20", "WORKER_MEMORY": "1g"}
+    plain = compose_stack.compose_memory_mb(text, {"IMAGE_TAG": "2026.2.20"}, [])
+    assert compose_stack.compose_memory_mb(text, environment, []) == plain + 7 * (1024 - 160)
+    assert compose_stack.compose_memory_mb(text, {"IMAGE_TAG": "2026.2.20"}, ["debug"]) == plain + 256
+    with pytest.raises(AnsibleFilterError, match="a has no memory limit"):
+        compose_stack.compose_memory_mb("services: {a: {image: b}}", {}, [])
+
+
+def every_service(project_root: Path) -> dict[str, dict[str, Any]]:
+    services: dict[str, dict[str, Any]] = yaml.safe_load((project_root / "docker-compose.yaml").read_text())["services"]
+    return services
+
+
+def test_every_service_is_limited_and_gains_nothing(project_root: Path) -> None:
+    for name, service in every_service(project_root).items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+        assert service["pids_limit"] > 0, name
+        assert not service.get("privileged"), name
+
+
+def test_who_is_not_root_has_no_capability(project_root: Path) -> None:
+    services = every_service(project_root)
+    adds = {name for name, service in services.items() if service.get("cap_add")}
+    assert adds == {"frontend"}
+    assert not any(services[name].get("user") for name in adds)
+
+
+def test_users_are_those_that_files_are_written_for(project_root: Path) -> None:
+    """A secret of mode 0400 is for one user: the service's, as the role knows it."""
+    services = every_service(project_root)
+    variables = yaml.safe_load((project_root / "roles/integr8scode/vars/main.yml").read_text())
+    for name, service in (("mongo", "mongo"), ("haproxy", "edge")):
+        assert int(services[service]["user"].split(":")[0]) == variables["__integr8scode_uid"][name]
+
+
+def test_a_read_only_root_belongs_to_images_that_are_known_to_allow_it(project_root: Path) -> None:
+    read_only = {name for name, service in every_service(project_root).items() if service.get("read_only")}
+    assert read_only == {"mongo", "redis", "edge", "victoria-metrics", "otel-collector"}

@@ -11,6 +11,7 @@ from typing import Any
 from ansible.module_utils.drift.engine import SOCKET, Engine, oom_kills
 from ansible.module_utils.drift.probes import UnansweredError
 from ansible.module_utils.drift.reading import keyed, run
+from ansible.module_utils.drift.wanted import capabilities
 
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
@@ -80,7 +81,10 @@ def describe_container(one: Mapping[str, Any], image: Mapping[str, Any], key: by
         ),
         "security": sorted(host.get("SecurityOpt") or []),
         "privileged": bool(host.get("Privileged")),
-        "cap_add": sorted(host.get("CapAdd") or []),
+        "cap_add": capabilities(host.get("CapAdd")),
+        "cap_drop": capabilities(host.get("CapDrop")),
+        "read_only": bool(host.get("ReadonlyRootfs")),
+        "tmpfs": sorted(f"{path}:{options}" for path, options in (host.get("Tmpfs") or {}).items()),
         "extra_hosts": sorted(host.get("ExtraHosts") or []),
         "log": {
             "driver": (host.get("LogConfig") or {}).get("Type", ""),

@@ -20,11 +20,18 @@ PLAIN: dict[str, tuple[str, Severity]] = {
     "security options": ("security", "critical"),
     "privileged": ("privileged", "critical"),
     "capabilities": ("cap_add", "critical"),
+    "dropped capabilities": ("cap_drop", "critical"),
+    "read-only root": ("read_only", "critical"),
+    "memory file systems": ("tmpfs", "warning"),
+    "process limit": ("pids", "warning"),
     "stop grace": ("stop_timeout", "warning"),
 }
+# a profile that is switched off leaves its data
+PROFILE_VOLUMES = frozenset({"victoria_data", "grafana_data"})
 SHOWN: dict[str, Callable[[Any], str]] = {
     "memory": lambda value: f"{value >> 20} MiB" if value else "no limit",
     "cpus": lambda value: f"{value / 1e9:g}" if value else "no limit",
+    "pids": lambda value: value or "no limit",
     "stop_timeout": lambda value: "the engine's own" if value is None else f"{value} s",
     "ports": lambda value: ", ".join(f"{ip or '0.0.0.0'}:{port}->{inside}" for ip, port, inside in value) or "none",  # noqa: S104
     "mounts": lambda value: ", ".join(f"{source} at {target} ({mode})" for _, source, target, mode in value) or "none",
@@ -32,7 +39,7 @@ SHOWN: dict[str, Callable[[Any], str]] = {
 
 
 def _shown(key: str, value: Any) -> Any:
-    return SHOWN[key](value) if key in SHOWN else value
+    return SHOWN[key](value) if key in SHOWN else value if value != [] else "none"
 
 
 class Stack:
@@ -84,7 +91,9 @@ class Stack:
         if key == "memory" and value:
             # the engine's own rule for swap, which it does not apply again
             return f"By hand: docker update --memory {value} --memory-swap {2 * value} {name}"
-        if key in {"memory", "cpus"}:
+        if key == "pids" and value:
+            return f"By hand: docker update --pids-limit {value} {name}"
+        if key in {"memory", "cpus", "pids"}:
             return f"By hand: docker rm -f {name}, then {self.cure}"
         return self.cure
 
@@ -228,16 +237,12 @@ class Stack:
     def containers(
         self, project: Mapping[str, Any], facts: Mapping[str, Any], seen: Mapping[str, Any], known: list[str]
     ) -> None:
-        """Compare all containers with the services of `project` (docker compose config).
+        """Compare all containers with the services of `project` (docker compose config: no profile that is off).
 
         :param seen: restarts by container id at the time of the last report.
         :param known: patterns of the names of other containers that belong on the server.
         """
-        services = {
-            name: wanted_of(one, project)
-            for name, one in (project.get("services") or {}).items()
-            if not one.get("profiles")
-        }
+        services = {name: wanted_of(one, project) for name, one in (project.get("services") or {}).items()}
         here: dict[str, list[Mapping[str, Any]]] = {}
         for one in facts["containers"]:
             if one["project"] == self.project and one["service"] in services and not one["one_off"]:
@@ -361,7 +366,8 @@ class Stack:
                     cure=by_hand,
                 )
         for name, one in here.items():
-            if one["project"] == self.project and name not in own:
+            kept = name.removeprefix(f"{self.project}_") in PROFILE_VOLUMES
+            if one["project"] == self.project and name not in own and not kept:
                 cure = f"By hand: docker network rm {name}"
                 self.result.add(
                     "networks", name, "unknown", expected="no such network", found="of no service", cure=cure
@@ -391,6 +397,7 @@ class Stack:
                 cure=f"By hand: copy its data away, docker volume rm {name}, then {self.cure}",
             )
         for name, one in here.items():
-            if one["project"] == self.project and name not in own:
+            kept = name.removeprefix(f"{self.project}_") in PROFILE_VOLUMES
+            if one["project"] == self.project and name not in own and not kept:
                 cure = f"By hand: docker volume inspect {name}; docker volume rm {name} when nobody needs its data"
                 self.result.add("volumes", name, "unknown", expected="no such volume", found="of no service", cure=cure)

@@ -61,6 +61,17 @@ def _limits(service: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     return found
 
 
+def capabilities(names: Any) -> list[str]:
+    """Capabilities in one spelling: some tools write CAP_CHOWN where others write CHOWN."""
+    return sorted(str(name).upper().removeprefix("CAP_") for name in names or [])
+
+
+def _tmpfs(service: Mapping[str, Any]) -> list[str]:
+    found = service.get("tmpfs") or []
+    # without options the engine says "/tmp:"
+    return sorted(f"{path}:{options}" for path, _, options in (str(one).partition(":") for one in found))
+
+
 def wanted_of(service: Mapping[str, Any], project: Mapping[str, Any]) -> dict[str, Any]:
     """What a container of a service should be, in the words of `containers.describe_container`."""
     service = undollar(service)
@@ -81,7 +92,11 @@ def wanted_of(service: Mapping[str, Any], project: Mapping[str, Any]) -> dict[st
         "ports": _ports(service),
         "security": sorted(service.get("security_opt") or []),
         "privileged": bool(service.get("privileged")),
-        "cap_add": sorted(service.get("cap_add") or []),
+        "cap_add": capabilities(service.get("cap_add")),
+        "cap_drop": capabilities(service.get("cap_drop")),
+        "read_only": bool(service.get("read_only")),
+        "tmpfs": _tmpfs(service),
+        "pids": int(service.get("pids_limit") or limits.get("pids") or 0),
         "log": {"driver": logging.get("driver", ""), **{k: str(v) for k, v in (logging.get("options") or {}).items()}},
         "health_test": (service.get("healthcheck") or {}).get("test"),
         "extra_hosts": sorted(str(one).replace("=", ":") for one in service.get("extra_hosts") or []),
@@ -98,6 +113,5 @@ def published(project: Mapping[str, Any]) -> list[tuple[str, int]]:
     """Address and port of everything that the services of a release publish."""
     found = []
     for one in (project.get("services") or {}).values():
-        if not one.get("profiles"):
-            found += [(str(port[0]), int(port[1])) for port in _ports(one)]
+        found += [(str(port[0]), int(port[1])) for port in _ports(one)]
     return sorted(set(found))

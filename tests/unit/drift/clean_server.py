@@ -77,7 +77,7 @@ def inspected(name: str, service: dict[str, Any], project: dict[str, Any]) -> di
             "Image": service["image"],
             "Cmd": service["command"] or ["image-default"],
             "Entrypoint": service["entrypoint"],
-            "User": "",
+            "User": service.get("user", ""),
             "Env": [*IMAGE_ENVIRONMENT, *(f"{k}={v}" for k, v in service.get("environment", {}).items())],
             "Labels": {
                 "com.docker.compose.project": "integr8scode",
@@ -94,7 +94,12 @@ def inspected(name: str, service: dict[str, Any], project: dict[str, Any]) -> di
             "PortBindings": bindings,
             "SecurityOpt": service["security_opt"],
             "Privileged": False,
-            "CapAdd": None,
+            # the engine's own spelling, or what it was given: both were seen
+            "CapAdd": [f"CAP_{one}" for one in service["cap_add"]] if "cap_add" in service else None,
+            "CapDrop": service["cap_drop"],
+            "ReadonlyRootfs": service.get("read_only", False),
+            "Tmpfs": dict(one.split(":", 1) for one in service.get("tmpfs", [])) or None,
+            "PidsLimit": service["pids_limit"],
             "ExtraHosts": [one.replace("=", ":") for one in service.get("extra_hosts", [])],
             "LogConfig": {"Type": "json-file", "Config": service["logging"]["options"]},
             "Ulimits": [

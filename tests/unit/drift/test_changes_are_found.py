@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.drift.findings import AREAS
 from ansible.module_utils.drift.network import unknown_rules
+from ansible.module_utils.drift.stack import PROFILE_VOLUMES
 from ansible.plugins.filter.drift_cures import CURES
 
 from tests.unit.drift import clean_server as server
@@ -280,6 +282,30 @@ CHANGES: dict[str, tuple[Change, str]] = {
         engine("kafka", lambda one: one["HostConfig"].update(RestartPolicy={"Name": "no"})),
         "containers:kafka#restart policy",
     ),
+    "more capabilities": (
+        engine("frontend", lambda one: one["HostConfig"]["CapAdd"].append("SYS_ADMIN")),
+        "containers:frontend#capabilities",
+    ),
+    "no capability is dropped": (
+        engine("kafka", lambda one: one["HostConfig"].update(CapDrop=None)),
+        "containers:kafka#dropped capabilities",
+    ),
+    "a writable root": (
+        engine("redis", lambda one: one["HostConfig"].update(ReadonlyRootfs=False)),
+        "containers:redis#read-only root",
+    ),
+    "a larger memory file system": (
+        engine("mongo", lambda one: one["HostConfig"].update(Tmpfs={"/tmp": "size=8g"})),
+        "containers:mongo#memory file systems",
+    ),
+    "no limit of processes": (
+        engine("coordinator", lambda one: one["HostConfig"].update(PidsLimit=None)),
+        "containers:coordinator#process limit",
+    ),
+    "root instead of its user": (
+        engine("redis", lambda one: one["Config"].update(User="")),
+        "containers:redis#user",
+    ),
     "privileged": (engine("edge", lambda one: one["HostConfig"].update(Privileged=True)), "containers:edge#privileged"),
     "OOM": (
         engine("dlq-processor", lambda one: one["State"].update(OOMKilled=True)),
@@ -548,3 +574,29 @@ def test_a_server_without_release_is_told_what_to_run() -> None:
 
 def test_a_key_is_compared_in_full() -> None:
     assert len({server.keyed(bytes([number]), KEY) for number in range(256)}) == 256
+
+
+def test_a_service_of_a_chosen_profile_is_compared() -> None:
+    """Compose prints no service of a profile that is off; one that it prints has to run."""
+    found = answers()
+    found["wanted"]["value"]["services"]["kafdrop"] = {
+        **found["wanted"]["value"]["services"]["redis"],
+        "profiles": ["debug"],
+    }
+    assert [one["id"] for one in compare(found)["findings"]] == ["containers:kafdrop#missing"]
+
+
+def test_the_volumes_of_a_profile_that_is_off_are_kept(project_root: Any) -> None:
+    stack = yaml.safe_load((project_root / "docker-compose.yaml").read_text())
+    used = {
+        volume.split(":")[0]
+        for service in stack["services"].values()
+        if service.get("profiles")
+        for volume in service.get("volumes", [])
+        if isinstance(volume, str) and volume.split(":")[0] in stack["volumes"]
+    }
+    assert used == PROFILE_VOLUMES
+    found = answers()
+    volumes = found["volumes"]["value"]
+    volumes.append({**volumes[0], "name": "integr8scode_victoria_data"})
+    assert compare(found)["findings"] == []
