@@ -109,11 +109,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         return state, [*_stack["causes"](state, needs), *judged], _machine["notes"](facts)
 
     def _away(self, host: str, words: str) -> tuple[dict[str, Any], list[dict[str, str]], list[str]]:
+        cure = f"what ssh says: ansible{self._inventory()} {host} -m ansible.builtin.ping -vvv"
+        if "Permission denied" in words:
+            bootstrap = _contact["bootstrap"](host, self._inventory())
+            cure = f"a fresh server knows its first user only: {bootstrap}; else {cure}"
         cause = {
             "check": "reachable",
-            "found": f"The server cannot be reached: {' '.join(words.split())[-600:]}",
+            "found": f"The server cannot be reached: {' '.join(words.split())[-600:].rstrip('.')}.",
             "why": "Nothing else can be said of it.",
-            "cure": f"what ssh says: ansible{self._inventory()} {host} -m ansible.builtin.ping -vvv",
+            "cure": cure,
         }
         return {"unreachable": True}, [cause], []
 

@@ -11,7 +11,6 @@ from typing import Any
 
 KIB = 2**10
 OLDEST_PYTHON = (3, 10)
-BOOTSTRAP = "ansible-playbook{inventory} playbooks/bootstrap.yml --limit {host}"
 _SCRIPT = r"""
 echo preflight=1
 echo uid=$(id -u)
@@ -91,6 +90,11 @@ def facts(said: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def bootstrap(host: str, inventory: str) -> str:
+    """The command that gives a server Python, sudo and the user that Ansible comes as."""
+    return f"ansible-playbook{inventory} playbooks/bootstrap.yml --limit {host}"
+
+
 def causes(said: Mapping[str, Any], host: str, inventory: str, words: str, password: bool) -> list[dict[str, str]]:
     """Why no module ran on a server that answered.
 
@@ -98,7 +102,7 @@ def causes(said: Mapping[str, Any], host: str, inventory: str, words: str, passw
     :param words: the last words of the module that did not run.
     :param password: whether Ansible was given one for sudo.
     """
-    bootstrap = BOOTSTRAP.format(host=host, inventory=inventory)
+    prepare = bootstrap(host, inventory)
     found = []
 
     def cause(check: str, text: str, why: str, cure: str) -> None:
@@ -106,7 +110,7 @@ def causes(said: Mapping[str, Any], host: str, inventory: str, words: str, passw
 
     python = str(said.get("python", ""))
     if not python:
-        cause("python", "The server has no Python 3.", "Ansible's modules are Python.", bootstrap)
+        cause("python", "The server has no Python 3.", "Ansible's modules are Python.", prepare)
     elif tuple(int(part) for part in python.split(".")) < OLDEST_PYTHON:
         oldest = ".".join(str(part) for part in OLDEST_PYTHON)
         cure = "install a supported system, or name another Python (ansible_python_interpreter)"
@@ -115,10 +119,12 @@ def causes(said: Mapping[str, Any], host: str, inventory: str, words: str, passw
     if said.get("uid") != "0":
         why = "Installing needs root, and this user cannot become it."
         if "sudo" not in said["has"]:
-            cure = f"{bootstrap} -e bootstrap_login_user=root (or as root on the server: apt-get install -y sudo)"
+            cure = (
+                f"{prepare} (or as root on the server: apt-get install -y sudo)"
+            )
             cause("sudo", f"The server has no sudo, and Ansible comes as {user}.", why, cure)
         elif "sudo-without-password" not in said["has"] and not password:
-            cure = f"give it: -K (--ask-become-pass), or a sudo without one: {bootstrap} -e bootstrap_login_user=root"
+            cure = f"give it: -K (--ask-become-pass), or a sudo without one: {prepare}"
             cause("sudo", f"sudo asks {user} for a password, and Ansible has none.", why, cure)
     if not found:
         cure = f"what it says: ansible{inventory} {host} -m ansible.builtin.ping --become -vvv"
