@@ -119,9 +119,7 @@ def causes(said: Mapping[str, Any], host: str, inventory: str, words: str, passw
     if said.get("uid") != "0":
         why = "Installing needs root, and this user cannot become it."
         if "sudo" not in said["has"]:
-            cure = (
-                f"{prepare} (or as root on the server: apt-get install -y sudo)"
-            )
+            cure = f"{prepare} (or as root on the server: apt-get install -y sudo)"
             cause("sudo", f"The server has no sudo, and Ansible comes as {user}.", why, cure)
         elif "sudo-without-password" not in said["has"] and not password:
             cure = f"give it: -K (--ask-become-pass), or a sudo without one: {prepare}"

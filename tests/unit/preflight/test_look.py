@@ -83,7 +83,9 @@ def test_who_holds_apts_lock_is_named(tmp_path: Path) -> None:
     write(tmp_path, **{"var__lib__dpkg__lock-frontend": ""})
     path = tmp_path / "var/lib/dpkg/lock-frontend"
     assert look.packages(tmp_path)["lock"] is None
-    holds = "import fcntl, sys, time\nfile = open(sys.argv[1], 'w')\nfcntl.lockf(file, fcntl.LOCK_EX)\nprint(1, flush=True)\n"
+    holds = (
+        "import fcntl, sys, time\nfile = open(sys.argv[1], 'w')\nfcntl.lockf(file, fcntl.LOCK_EX)\nprint(flush=True)\n"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", f"{holds}time.sleep(60)", str(path)], stdout=subprocess.PIPE
     ) as process:
