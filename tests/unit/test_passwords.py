@@ -468,6 +468,16 @@ def test_a_secret_that_is_a_template_hides_none_of_the_others(tmp_path: Path, re
     assert [one.split()[0] for one in refusal(k3s_token="short")] == ["k3s_token"]
 
 
+def test_a_secret_in_k3s_settings_is_refused_and_not_sent_to_the_server() -> None:
+    known = role_variables("k3s") | role_variables("integr8scode") | {"__integr8scode_whole": True}
+    known["k3s_config"] = {"token": "hidden-hidden-hidden", "node-name": "app1"}
+    assert evaluate("{{ __integr8scode_asked_of_server.k3s.config }}", known) == {"node-name": "app1"}
+    (problem,) = evaluate("{{ __integr8scode_k3s_problems }}", known)
+    assert problem.startswith("k3s_config must not hold token")
+    assert evaluate("{{ __integr8scode_k3s_problems }}", known | {"k3s_config": {"node-name": "app1"}}) == []
+    assert evaluate("{{ __integr8scode_k3s_problems }}", known | {"__integr8scode_whole": False}) == []
+
+
 def test_secrets_are_judged_before_anything_is_changed() -> None:
     """With the server, by the first tasks of everything that writes secrets."""
     first = load("roles/integr8scode/tasks/refuse.yml")[0]

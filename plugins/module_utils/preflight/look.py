@@ -75,10 +75,14 @@ def kernel(wanted: Sequence[str], release: str, root: Path = Path("/")) -> dict[
     """Which kernel modules are neither loaded nor there to be loaded; `folder` is whether this kernel's are there."""
     folder = root / "lib/modules" / release
     listed = _text(folder / "modules.dep") + _text(folder / "modules.builtin")
+    # what is built in may show by what it does alone
+    filesystems = _text(root / "proc/filesystems").split()
+    bridge = ["br_netfilter"] if (root / "proc/sys/net/bridge").exists() else []
     missing = [
         name
         for name in wanted
-        if not (root / "sys/module" / name).exists()
+        if name not in [*filesystems, *bridge]
+        and not (root / "sys/module" / name).exists()
         and not re.search(rf"(?m)(?:^|/){re.escape(name).replace('_', '[_-]')}\.ko", listed)
     ]
     return {"release": release, "missing": missing, "folder": folder.is_dir()}

@@ -52,6 +52,12 @@ def test_kernel_modules_are_loaded_there_or_missing(tmp_path: Path) -> None:
     assert look.kernel(wanted, "6.1", tmp_path)["missing"] == []
 
 
+def test_what_is_built_into_the_kernel_is_there(tmp_path: Path) -> None:
+    write(tmp_path, proc__filesystems="nodev\tsysfs\nnodev\toverlay\n")
+    (tmp_path / "proc/sys/net/bridge").mkdir(parents=True)
+    assert look.kernel(["br_netfilter", "overlay", "xt_none"], "6.1", tmp_path)["missing"] == ["xt_none"]
+
+
 STATUS = """Package: good
 Status: install ok installed
 
