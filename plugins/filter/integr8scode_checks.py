@@ -1,16 +1,21 @@
-"""Filters that list what stands in the way of a deploy; each answer names the cure."""
+"""Filters of what is judged before a run: secrets, and the names and ports that it needs."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import runpy
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
 
 BCRYPT_MAX_BYTES = 72  # bcrypt ignores what comes after; the application hashes users' passwords with it
 SECRET_KEY_MIN = 32  # the application's own minimum for SECRET_KEY
 PASSWORD_MIN = 12
 K3S_TOKEN_MIN = 16  # what the role k3s refuses below
+DOCKER_HUB = ("registry-1.docker.io", "auth.docker.io")
 _MAKE_ONE = "Make one: openssl rand -base64 48"
 # control characters, and what Unicode and YAML count as line breaks beside them
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -100,85 +105,41 @@ def secret_problems(secrets: dict[str, Any], allow_fake: bool = False) -> list[s
     return problems
 
 
-def _problems_of_work(state: dict[str, Any]) -> list[str]:
-    """Whether the server switches at this moment; whose lock is left over is judged when it is taken."""
-    switching = state.get("switching", False)
-    if switching is None:
-        problem = (
-            "systemd does not answer on the server, so nobody knows whether it switches between releases at this "
-            "moment, and no switch could be started. See `systemctl status` there; run again when it answers."
-        )
-        return [problem]
-    if not switching:
-        return []
-    held = state.get("lock") or {}
-    who = held.get("description") or "nobody knows whose."
-    problem = (
-        f"the server switches between releases at this moment: {who} It goes on without its controller. Wait for its "
-        "end (`journalctl -fu integr8scode-switch` on the server shows it), then run again."
-    )
-    return [problem]
+def download_hosts(registries: list[str], mirrors: list[str] | None = None) -> list[str]:
+    """Return the names that a server has to find to pull images.
 
-
-def _problems_of_kubernetes(state: dict[str, Any]) -> list[str]:
-    found = [(worker, answer["problem"]) for worker, answer in state.get("kubernetes", {}).items() if answer["problem"]]
-    if not found:
-        return []
-    said = "; ".join(f"{worker}: {problem}" for worker, problem in found)
-    problem = (
-        f"the workers cannot use Kubernetes, and no execution would run ({said}). `systemctl status k3s` on the "
-        "server; playbooks/recover-k3s.yml brings k3s back, playbooks/site.yml renews the kubeconfigs. To ship all the "
-        "same: -e integr8scode_verify_kubernetes=false"
-    )
-    return [problem]
-
-
-def state_problems(state: dict[str, Any], needs: dict[str, Any]) -> list[str]:
-    """Return what on a server stands in the way of a deploy.
-
-    :param state: the answer of the module ``integr8scode_state``.
-    :param needs: ``ports`` (list), ``memory_mb``, ``disk_mb`` (least total memory and free disk), ``kubernetes``
-        (whether the workers must be able to use it).
+    :param registries: registry and prefix of images, as docker.io or registry.example/team.
+    :param mirrors: URLs that stand in for Docker Hub.
     """
-    problems = _problems_of_work(state)
-    foreign = state["foreign"]
-    if foreign["containers"] or foreign["volumes"]:
-        where = sorted({entry["working_dir"] for entry in foreign["containers"]})
-        names = sorted(entry["name"] for entry in foreign["containers"]) or foreign["volumes"]
-        problems.append(
-            f"another installation with the Compose project name 'integr8scode' is on this server"
-            f"{' (from ' + ', '.join(where) + ')' if where else ''}: {', '.join(names)}. Deploying would seize its "
-            "containers and volumes. Move its data away and remove it (`docker compose down` in its folder keeps the "
-            "volumes, `down --volumes` deletes them)."
-        )
-    # an engine that cannot be asked (site.yml mends that) may still publish the ports of what was deployed
-    deployed = state.get("release") is not None and not state["docker"]["available"]
-    own = {"docker-proxy", "haproxy"} if state["containers"].get("edge") or deployed else set()
-    for port in needs["ports"]:
-        listener = state["listeners"].get(str(port))
-        if listener is not None and listener not in own and not (foreign["containers"] and listener == "docker-proxy"):
-            problems.append(
-                f"port {port} is taken by {listener}. Stop that program, or choose another port "
-                "(integr8scode_https_port, integr8scode_frontend_port)."
-            )
-    if needs.get("kubernetes"):
-        problems += _problems_of_kubernetes(state)
-    total = state["memory"]["total_bytes"] // 2**20
-    if total < needs["memory_mb"]:
-        problems.append(
-            f"the server has {total} MiB of memory, the stack with k3s needs {needs['memory_mb']} "
-            "(integr8scode_min_memory_mb)."
-        )
-    for place in state["disk"].values():
-        free = place["free_bytes"] // 2**20
-        if free < needs["disk_mb"]:
-            problems.append(
-                f"{place['path']} has {free} MiB free, a deploy needs {needs['disk_mb']} "
-                "(integr8scode_min_free_disk_mb). `docker system df` says what uses it."
-            )
-        if place["free_inodes"] is not None and place["free_inodes"] < 20000:
-            problems.append(f"{place['path']} has only {place['free_inodes']} inodes free, an image needs some 20000.")
-    return problems
+    found: list[str] = []
+    for registry in registries:
+        place = registry.partition("/")[0]
+        if place == "docker.io":
+            found += [urlsplit(one).hostname or "" for one in mirrors or ()] or list(DOCKER_HUB)
+        else:
+            found.append(urlsplit(f"//{place}").hostname or "")
+    return [name for name in dict.fromkeys(found) if _has_to_be_found(name)]
+
+
+def url_host(url: str) -> str:
+    """Return the name in a URL that has to be found; "" for a file, an address or this server."""
+    name = urlsplit(url).hostname or ""
+    return name if _has_to_be_found(name) else ""
+
+
+def _has_to_be_found(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name not in {"", "localhost"}
+    return False
+
+
+def fixed_ports(compose: str) -> list[int]:
+    """Return the ports that docker-compose.yaml publishes by number, with no setting for them."""
+    services = yaml.safe_load(compose)["services"].values()
+    entries = [str(entry) for service in services for entry in service.get("ports", ())]
+    return sorted({int(match[1]) for entry in entries if (match := re.search(r"(?:^|:)(\d+):\d+$", entry))})
 
 
 class FilterModule:
@@ -186,4 +147,9 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"secret_problems": secret_problems, "state_problems": state_problems}
+        return {
+            "secret_problems": secret_problems,
+            "download_hosts": download_hosts,
+            "url_host": url_host,
+            "fixed_ports": fixed_ports,
+        }

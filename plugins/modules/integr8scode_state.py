@@ -62,6 +62,30 @@ options:
         description: Namespace of the application's pods.
         type: str
         required: true
+  server:
+    description: What a run needs of the server below the stack, for the action C(integr8scode_preflight).
+    type: dict
+    suboptions:
+      names:
+        description: Host names that are resolved.
+        type: list
+        elements: str
+        default: []
+      whole:
+        description: Whether system, control groups, kernel, packages and k3s are looked at, too.
+        type: bool
+        default: false
+      kernel_modules:
+        description: Kernel modules that are needed.
+        type: list
+        elements: str
+        default: []
+      k3s:
+        description: What k3s shall be, as the module C(k3s_preflight) takes it, without its token. None without it.
+        type: dict
+  k3s_token:
+    description: The token that k3s shall have; not judged without it.
+    type: str
   lease_seconds:
     description: After so long without a word, a run that holds the lock and was preparing counts as over.
     type: int
@@ -104,16 +128,21 @@ containers:
     restarts, exit_code, oom_killed, memory_bytes (its limit), working_dir.
   type: dict
   returned: always
+published:
+  description: By port, the C(name) of the container that publishes it and whether it is of the project (C(ours)).
+  type: dict
+  returned: always
 foreign:
   description: Containers and volumes of the same Compose project that this project has not made.
   type: dict
   returned: always
 listeners:
-  description: Who listens on each requested port (program name), absent where nobody does.
+  description: Who listens on each requested port, by C(name), C(pid), C(unit) and C(container) (id); absent where
+    nobody does.
   type: dict
   returned: always
 memory:
-  description: C(total_bytes) and C(available_bytes).
+  description: C(total_bytes), C(available_bytes) and C(swap_bytes).
   type: dict
   returned: always
 releases:
@@ -153,9 +182,14 @@ kubernetes:
   type: dict
   returned: always
 disk:
-  description: Free bytes and inodes of the file systems below the base and Docker's root directory.
+  description: Free bytes and inodes of the file systems below the base, Docker's root directory, k3s' and /var, and
+    whether each is read-only.
   type: dict
   returned: always
+server:
+  description: What was found of what C(server) asks for.
+  type: dict
+  returned: where it was asked for
 """
 
 import time
@@ -163,9 +197,11 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.history import read_history
+from ansible.module_utils.preflight.look import look
 from ansible.module_utils.releases.lock import UNIT
 from ansible.module_utils.releases.targets import rollback_target
 from ansible.module_utils.server_state import kubernetes, machine, releases, stack
+from ansible.module_utils.server_state.listeners import read_listeners
 
 
 def main() -> None:
@@ -187,6 +223,16 @@ def main() -> None:
                     "namespace": {"type": "str", "required": True},
                 },
             },
+            "server": {
+                "type": "dict",
+                "options": {
+                    "names": {"type": "list", "elements": "str", "default": []},
+                    "whole": {"type": "bool", "default": False},
+                    "kernel_modules": {"type": "list", "elements": "str", "default": []},
+                    "k3s": {"type": "dict"},
+                },
+            },
+            "k3s_token": {"type": "str", "no_log": True},
             "lease_seconds": {"type": "int", "default": 1800},
         },
         supports_check_mode=True,
@@ -204,7 +250,13 @@ def main() -> None:
     kept = releases.read_kept(base, running, history, images)
     units = machine.read_units([UNIT, *parameters["units"]])
     switching = machine.at_work(units.pop(UNIT))
-    docker_root = Path(engine["docker"]["root"] or "/var/lib/docker")
+    places = {
+        "base": base,
+        "docker": Path(engine["docker"]["root"] or "/var/lib/docker"),
+        "k3s": Path("/var/lib/rancher"),
+        "var": Path("/var"),
+    }
+    found = {"server": look(parameters["server"], parameters["k3s_token"])} if parameters["server"] else {}
     module.exit_json(
         changed=False,
         release=release,
@@ -216,13 +268,14 @@ def main() -> None:
         lock=releases.read_lock(base, parameters["lease_seconds"], switching is not False),
         switching=switching,
         time=time.time(),
-        listeners=machine.read_listeners(set(parameters["ports"])),
+        listeners=read_listeners(set(parameters["ports"])),
         memory=machine.read_memory(),
-        disk={"base": machine.free_space(base), "docker": machine.free_space(docker_root)},
+        disk={name: machine.free_space(path) for name, path in places.items()},
         files={path: machine.describe_path(Path(path)) for path in parameters["files"]},
         libraries=machine.importable(parameters["libraries"]),
         units=units,
         kubernetes=kubernetes.described(parameters["kubernetes"]) if parameters["kubernetes"] else {},
+        **found,
         **engine,
     )
 

@@ -49,49 +49,30 @@ def test_the_lab_may_have_fakes_but_no_short_ones() -> None:
     assert checks.secret_problems({**fakes, "integr8scode_secret_key": "short"}, allow_fake=True)
 
 
-def state(**changes: Any) -> dict[str, Any]:
-    room = {"path": "/", "free_bytes": 50 * 2**30, "free_inodes": 10**6}
-    return {
-        "foreign": {"containers": [], "volumes": []},
-        "containers": {},
-        "listeners": {},
-        "docker": {"available": True},
-        "release": None,
-        "memory": {"total_bytes": 16 * 2**30, "available_bytes": 8 * 2**30},
-        "disk": {"base": room, "docker": room},
-        **changes,
-    }
+@pytest.mark.parametrize(
+    ("registries", "mirrors", "names"),
+    [
+        (["ghcr.io/a/b", "docker.io"], [], ["ghcr.io", "registry-1.docker.io", "auth.docker.io"]),
+        (["ghcr.io/a", "docker.io"], ["https://mirror.example:5000"], ["ghcr.io", "mirror.example"]),
+        (["registry.example:5000/a", "registry.example:5000"], [], ["registry.example"]),
+        (["192.0.2.5:5000/a", "localhost:5000", "[2001:db8::1]:5000/b"], [], []),
+    ],
+)
+def test_the_names_to_pull_from(registries: list[str], mirrors: list[str], names: list[str]) -> None:
+    assert checks.download_hosts(registries, mirrors) == names
 
 
-NEEDS = {"ports": [443, 5001], "memory_mb": 7400, "disk_mb": 6000}
+def test_files_and_addresses_need_no_name() -> None:
+    assert checks.url_host("https://files.example/k3s") == "files.example"
+    assert [checks.url_host(url) for url in ("file:///srv/k3s", "http://192.0.2.1/k3s", "")] == ["", "", ""]
 
 
-def test_a_fresh_server_passes() -> None:
-    assert checks.state_problems(state(), NEEDS) == []
-
-
-def test_own_ports_pass_and_others_are_named() -> None:
-    running = state(containers={"edge": [{}]}, listeners={"443": "docker-proxy"})
-    # python3-docker was removed, say
-    unasked = state(docker={"available": False}, release={"id": "1"}, listeners={"443": "docker-proxy"})
-    assert checks.state_problems(unasked, NEEDS) == []
-    assert checks.state_problems(running, NEEDS) == []
-    (problem,) = checks.state_problems(state(listeners={"443": "nginx"}), NEEDS)
-    assert "port 443 is taken by nginx" in problem
-
-
-def test_the_guides_installation_is_refused() -> None:
-    foreign = {"containers": [{"name": "mongo", "working_dir": "/opt/Integr8sCode"}], "volumes": []}
-    (problem,) = checks.state_problems(state(foreign=foreign), NEEDS)
-    assert "/opt/Integr8sCode" in problem
-    assert "mongo" in problem
-    (problem,) = checks.state_problems(state(foreign={"containers": [], "volumes": ["integr8scode_mongo_data"]}), NEEDS)
-    assert "integr8scode_mongo_data" in problem
-
-
-def test_everything_wrong_is_said_at_once() -> None:
-    small = {"path": "/var", "free_bytes": 2**30, "free_inodes": 100}
-    problems = checks.state_problems(
-        state(memory={"total_bytes": 2**30}, disk={"base": small}, listeners={"5001": "python3"}), NEEDS
-    )
-    assert len(problems) == 4
+def test_ports_that_have_no_setting() -> None:
+    compose = """
+    services:
+      edge: {ports: ["${HTTPS_PORT:-443}:443", "127.0.0.1:${ADMIN:-8404}:8404"]}
+      mongo: {ports: ["127.0.0.1:27017:27017"]}
+      other: {ports: ["8080:80"]}
+      none: {}
+    """
+    assert checks.fixed_ports(compose) == [8080, 27017]

@@ -17,7 +17,7 @@ from ansible.module_utils.history import append_history, read_history
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
 from ansible.module_utils.releases import lock
 from ansible.module_utils.releases.targets import rollback_target
-from ansible.module_utils.server_state import kubernetes, machine, releases, stack
+from ansible.module_utils.server_state import kubernetes, listeners, machine, releases, stack
 from ansible.modules import kubeconfig_renew
 from ansible.plugins.filter.status_table import (
     describe,
@@ -63,7 +63,7 @@ def test_listeners_are_found_in_the_kernels_table(tmp_path: Path) -> None:
         "   0: 00000000:01BB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n"
         "   1: 0100007F:1389 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0\n"
     )
-    assert machine.listening_inodes({443, 5001}, [table, tmp_path / "tcp6"]) == {443: {"4711"}}
+    assert listeners.listening_inodes({443, 5001}, [table, tmp_path / "tcp6"]) == {443: {"4711"}}
 
 
 def test_history_survives_a_line_that_was_cut_off(tmp_path: Path) -> None:

@@ -545,7 +545,7 @@ def test_time_is_up(clocked: Any) -> None:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
     """A server for k3s_preflight: the texts of its files by path."""
-    preflight = importlib.import_module("ansible.modules.k3s_preflight")
+    preflight = importlib.import_module("ansible.module_utils.k3s_look")
     texts = {
         "/proc/net/fib_trie": FIB,
         "/proc/net/route": HEAD + DEFAULT,

@@ -59,7 +59,7 @@ def test_an_address_that_cannot(fixed: str, changes: dict[str, Any], message: st
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str] | None]:
     """A server without k3s for k3s_preflight; `interface` has the addresses of the fixed address' interface."""
-    preflight = importlib.import_module("ansible.modules.k3s_preflight")
+    preflight = importlib.import_module("ansible.module_utils.k3s_look")
     found: dict[str, list[str] | None] = {"interface": None}
     for name in ("BINARY", "CONFIG_FOLDER", "DATA_FOLDER"):
         monkeypatch.setattr(preflight, name, str(tmp_path / name))
@@ -97,7 +97,7 @@ def test_another_node_ip_in_a_drop_in_is_named(
 
 
 def test_addresses_of_an_interface() -> None:
-    preflight = importlib.import_module("ansible.modules.k3s_preflight")
+    preflight = importlib.import_module("ansible.module_utils.k3s_look")
     shown = (
         "9: lo    inet 192.0.2.1/32 scope global lo\\ valid_lft forever\n9: lo    inet 192.0.2.9/32 scope global lo\n"
     )

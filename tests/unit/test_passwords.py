@@ -377,19 +377,13 @@ def test_templates_that_are_meant_pass(tmp_path: Path, value: str) -> None:
 
 @pytest.fixture(scope="module")
 def refusal() -> Any:
-    """What refuse_secrets.yml would stop with, evaluated as its tasks are; [] where it lets a run go on."""
-    tasks = load("roles/integr8scode/tasks/refuse_secrets.yml")
+    """What a run would stop with for its secrets' sake, evaluated as the role does; [] where it lets a run go on."""
     known = role_variables("integr8scode")
     good = {"integr8scode_secret_key": "k" * 40, **{f"integr8scode_{name}": "g" * 20 for name in NAMES[1:]}}
 
     def said(**secrets: Any) -> list[str]:
-        for one in tasks:
-            variables = known | good | secrets
-            check = one["ansible.builtin.assert"]
-            if not evaluate(f"{{{{ {check['that']} }}}}", variables | one["vars"]):
-                found: list[str] = evaluate(check["fail_msg"], variables | one["vars"])
-                return found
-        return []
+        found: list[str] = evaluate("{{ __integr8scode_secret_problems }}", known | good | secrets)
+        return found
 
     return said
 
@@ -451,8 +445,7 @@ def test_bcrypts_limit_is_one_of_bytes(size: int) -> None:
 def test_what_no_file_could_hold_is_refused_before_anything_changes(
     refusal: Any, name: str, value: Any, says: str
 ) -> None:
-    nothing, problem = refusal(**{name: value})
-    assert nothing == "Nothing was changed."
+    (problem,) = refusal(**{name: value})
     assert problem.startswith(f"{name} ")
     assert says in problem
     assert "hidden" not in problem
@@ -460,18 +453,43 @@ def test_what_no_file_could_hold_is_refused_before_anything_changes(
 
 def test_all_problems_are_told_at_once(refusal: Any) -> None:
     said = refusal(integr8scode_user_password="x\n", integr8scode_admin_password="é" * 40)
-    assert [one.split()[0] for one in said[1:]] == ["integr8scode_user_password", "integr8scode_admin_password"]
+    assert [one.split()[0] for one in said] == ["integr8scode_user_password", "integr8scode_admin_password"]
 
 
-def test_nothing_of_a_server_is_asked_before_the_refusals() -> None:
-    """They are the first tasks of everything that writes secrets."""
+def test_a_secret_that_is_a_template_hides_none_of_the_others(tmp_path: Path, refusal: Any) -> None:
+    """Nor is it evaluated: that would end the run with an error of Ansible."""
+    written = inventory(tmp_path, "integr8scode_admin_password: 'hidden{{ nothing }}'\nk3s_token: 'a{% b'\n")
+    said = refusal(**written, integr8scode_user_password="x\n", integr8scode_registry_username="ro\not")
+    assert [one.split()[0] for one in said] == [
+        "integr8scode_admin_password", "k3s_token", "integr8scode_user_password", "integr8scode_registry_username",
+        "integr8scode_registry_password",
+    ]  # fmt: skip
+    assert "hidden" not in "".join(said)
+    assert [one.split()[0] for one in refusal(k3s_token="short")] == ["k3s_token"]
+
+
+def test_a_secret_in_k3s_settings_is_refused_and_not_sent_to_the_server() -> None:
+    known = role_variables("k3s") | role_variables("integr8scode") | {"__integr8scode_whole": True}
+    known["k3s_config"] = {"token": "hidden-hidden-hidden", "node-name": "app1"}
+    assert evaluate("{{ __integr8scode_asked_of_server.k3s.config }}", known) == {"node-name": "app1"}
+    (problem,) = evaluate("{{ __integr8scode_k3s_problems }}", known)
+    assert problem.startswith("k3s_config must not hold token")
+    assert evaluate("{{ __integr8scode_k3s_problems }}", known | {"k3s_config": {"node-name": "app1"}}) == []
+    assert evaluate("{{ __integr8scode_k3s_problems }}", known | {"__integr8scode_whole": False}) == []
+
+
+def test_secrets_are_judged_before_anything_is_changed() -> None:
+    """With the server, by the first tasks of everything that writes secrets."""
     first = load("roles/integr8scode/tasks/refuse.yml")[0]
-    assert first["ansible.builtin.include_tasks"] == "refuse_secrets.yml"
+    assert first["ansible.builtin.include_tasks"] == "refuse_server.yml"
+    assert "__integr8scode_judge_secrets" not in first["vars"]
     assert load("roles/integr8scode/tasks/main.yml")[0]["ansible.builtin.include_tasks"] == "refuse.yml"
     site = load("playbooks/site.yml")[0]
-    assert site["pre_tasks"][0]["ansible.builtin.include_role"]["tasks_from"] == "refuse_secrets.yml"
-    for one in load("roles/integr8scode/tasks/refuse_secrets.yml"):
-        assert set(one) <= {"name", "ansible.builtin.assert", "vars"}
+    assert site["pre_tasks"][0]["ansible.builtin.include_role"]["tasks_from"] == "preflight.yml"
+    (preflight,) = load("roles/integr8scode/tasks/preflight.yml")
+    assert preflight["ansible.builtin.include_tasks"] == "refuse_server.yml"
+    (look,) = load("roles/integr8scode/tasks/refuse_server.yml")
+    assert "__integr8scode_secret_problems" in look["integr8scode_preflight"]["secrets"]
 
 
 def test_refusing_is_no_error_of_ansible(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The machine below the stack: ports, memory, disk, files, libraries, units."""
+"""The machine below the stack: memory, disk, files, libraries, units."""
 
 from __future__ import annotations
 
@@ -9,65 +9,30 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-TCP_LISTEN = "0A"  # include/net/tcp_states.h
 SYSTEMD_SECONDS = 10
 # what is as large as this is none of the files that are asked for, and reading it would take long
 MAX_BYTES = 64 * 2**20
 
 
-def listening_inodes(ports: set[int], tables: list[Path]) -> dict[int, set[str]]:
-    """Return the socket inodes that listen on each port (format: Linux' Documentation/networking/proc_net_tcp)."""
-    found: dict[int, set[str]] = {}
-    for table in tables:
-        if not table.exists():
-            continue
-        for line in table.read_text(encoding="ascii").splitlines()[1:]:
-            fields = line.split()
-            port = int(fields[1].rsplit(":", 1)[1], 16)
-            if fields[3] == TCP_LISTEN and port in ports:
-                found.setdefault(port, set()).add(fields[9])
-    return found
-
-
-def read_listeners(ports: set[int]) -> dict[str, str]:
-    """Return the program that listens on each port (``unknown`` where the kernel does not say)."""
-    inodes = listening_inodes(ports, [Path("/proc/net/tcp"), Path("/proc/net/tcp6")])
-    if not inodes:
-        return {}
-    wanted = {f"socket:[{inode}]": port for port, of_port in inodes.items() for inode in of_port}
-    listeners = {str(port): "unknown" for port in inodes}
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            descriptors = list((process / "fd").iterdir())
-        except OSError:
-            continue  # the process has ended
-        for descriptor in descriptors:
-            # one that it closes meanwhile hides none of the others
-            with suppress(OSError):
-                port = wanted.get(os.readlink(descriptor))
-                if port is not None:
-                    listeners[str(port)] = (process / "comm").read_text(encoding="utf-8").strip()
-    return listeners
-
-
 def read_memory() -> dict[str, int]:
-    """Return total and available memory in bytes."""
+    """Return total and available memory, and all swap, in bytes."""
     values = {}
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
         name, _, rest = line.partition(":")
         values[name] = int(rest.split()[0]) * 1024
-    return {"total_bytes": values["MemTotal"], "available_bytes": values["MemAvailable"]}
+    return {
+        "total_bytes": values["MemTotal"],
+        "available_bytes": values["MemAvailable"],
+        "swap_bytes": values.get("SwapTotal", 0),
+    }
 
 
 def free_space(path: Path) -> dict[str, Any]:
-    """Return free bytes and inodes of the file system that holds a path (or its nearest existing parent)."""
+    """Return the room on the file system that holds a path (or its nearest existing parent)."""
     while not path.exists():
         path = path.parent
     status = os.statvfs(path)
@@ -76,6 +41,8 @@ def free_space(path: Path) -> dict[str, Any]:
         "free_bytes": status.f_bavail * status.f_frsize,
         # some file systems (btrfs) count no inodes
         "free_inodes": status.f_favail if status.f_files else None,
+        "read_only": bool(status.f_flag & os.ST_RDONLY),
+        "device": path.stat().st_dev,
     }
 
 

@@ -56,12 +56,30 @@ def local_images(client: Any) -> set[str]:
     return {digest for image in client.api.images() for digest in image.get("RepoDigests") or []}
 
 
+def published_ports(client: Any, project: str) -> dict[str, dict[str, Any]]:
+    """Return the container that publishes each TCP port: its name, and whether it is of the project."""
+    return {
+        str(port["PublicPort"]): {
+            "name": str((container.get("Names") or ["?"])[0]).lstrip("/"),
+            "ours": (container.get("Labels") or {}).get(PROJECT_LABEL) == project,
+        }
+        for container in client.api.containers()
+        for port in container.get("Ports") or []
+        if port.get("PublicPort") and port.get("Type") == "tcp"
+    }
+
+
 def read_docker(project: str, base: Path) -> dict[str, Any]:
     """Return the engine's state, the project's containers and volumes, and ``images``, what `local_images` says.
 
     ``images`` is None where the engine does not answer.
     """
-    empty: dict[str, Any] = {"containers": {}, "foreign": {"containers": [], "volumes": []}, "images": None}
+    empty: dict[str, Any] = {
+        "containers": {},
+        "published": {},
+        "foreign": {"containers": [], "volumes": []},
+        "images": None,
+    }
     try:
         try:
             return _read(connect(timeout=CALL_SECONDS), project, base)
@@ -91,6 +109,7 @@ def _read(client: Any, project: str, base: Path) -> dict[str, Any]:
     return {
         "docker": {"available": True, "error": None, "version": info["ServerVersion"], "root": info["DockerRootDir"]},
         "containers": containers,
+        "published": published_ports(client, project),
         "foreign": {
             "containers": foreign,
             # data that no release of this project accounts for; a first deploy that was cut off has left its record

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.plugins.filter import integr8scode_checks as checks
 from ansible.plugins.filter import releases as filters
 
 RUN = "20261129T080000Z-1a2b3c"
@@ -254,27 +253,3 @@ def lost(**switch: Any) -> dict[str, Any]:
 )
 def test_the_summary_says_what_became_of_each_server(variables: dict[str, Any], says: str) -> None:
     assert filters.run_summary(["app1"], {"app1": variables}, RUN) == [says]
-
-
-def test_a_server_that_switches_is_refused_with_who_does_it() -> None:
-    room = {"path": "/", "free_bytes": 50 * 2**30, "free_inodes": 10**6}
-    server = {
-        "foreign": {"containers": [], "volumes": []},
-        "containers": {},
-        "listeners": {},
-        "memory": {"total_bytes": 16 * 2**30},
-        "disk": {"base": room},
-    }
-    needs = {"ports": [], "memory_mb": 1, "disk_mb": 1, "kubernetes": True}
-    held = {"description": "deploy 2026.2.20 by ops@desk holds the lock.", "stale": ""}
-    assert checks.state_problems({**server, "lock": held, "switching": False}, needs) == []
-    (problem,) = checks.state_problems({**server, "lock": held, "switching": True}, needs)
-    assert "deploy 2026.2.20 by ops@desk" in problem
-    (problem,) = checks.state_problems({**server, "lock": held, "switching": None}, needs)
-    assert "nobody knows whether it switches" in problem
-
-    broken = {"k8s-worker": {"usable": False, "problem": "no answer"}, "pod-monitor": {"usable": True, "problem": ""}}
-    (problem,) = checks.state_problems({**server, "kubernetes": broken}, needs)
-    assert "k8s-worker: no answer" in problem
-    assert "recover-k3s.yml" in problem
-    assert checks.state_problems({**server, "kubernetes": broken}, {**needs, "kubernetes": False}) == []
