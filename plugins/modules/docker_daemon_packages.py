@@ -94,6 +94,7 @@ from ansible.module_utils.docker_daemon_common import (
     System,
     packages_for,
     parse_os_release,
+    version_tuple,
 )
 from ansible.module_utils.docker_daemon_engine import Daemon, read, write
 from ansible.module_utils.docker_daemon_refusals import refuse_foreign, refuse_interruption, refuse_old
@@ -118,6 +119,16 @@ from ansible.module_utils.docker_daemon_vendor import (
 def made_diff(path: str, before: str | None, after: str | None) -> dict[str, str]:
     """A file's change as --diff shows it."""
     return {"before_header": path, "after_header": path, "before": before or "", "after": after or ""}
+
+
+def run_installed(daemon: Daemon, version: str) -> None:
+    """Restart an engine that still runs in another version than the installed one; mostly its package has done so."""
+    try:
+        running = str(daemon.api("/version")["Version"])
+    except OSError:
+        return  # the module docker_daemon starts it
+    if version_tuple(running) != version_tuple(version):
+        daemon.apply("restart")
 
 
 def from_distribution(module: AnsibleModule, apt: Apt, system: System) -> dict[str, Any]:
@@ -238,8 +249,9 @@ class Vendor:
         packages = [*(f"{name}={version}" for name, version in chosen.items()), *missing]
         if packages:
             self.apt.install(packages, simulate=True, held=True)
-        allowed = self.module.params["allow_container_restart"]
-        refuse_interruption(Daemon(self.module), upgrades(self.present, wrong), allowed=allowed)
+        daemon = Daemon(self.module)
+        upgraded = upgrades(self.present, wrong)
+        refuse_interruption(daemon, upgraded, allowed=self.module.params["allow_container_restart"])
         if not check:
             self.apt.back_to_earth()
             for path, text in files.items():
@@ -248,6 +260,8 @@ class Vendor:
                 self.apt.refresh()
             if packages:
                 self.apt.install(packages, simulate=False, held=True)
+            if "docker-ce" in upgraded:
+                run_installed(daemon, chosen["docker-ce"])
         return chosen
 
     def run(self) -> dict[str, Any]:

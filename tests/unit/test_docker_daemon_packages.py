@@ -226,7 +226,7 @@ def test_login_in_the_url_is_refused_and_not_shown() -> None:
         (f"Types: deb\nURIs: https://other.test\n  {REPOSITORY}", True),
         (f"# deb {REPOSITORY} trixie stable", False),
         (f"deb {REPOSITORY}-old trixie stable", False),
-        ("deb https://deb.debian.org/debian trixie main", False),
+        ("deb https://debian.test/debian trixie main", False),
     ],
 )
 def test_another_entry_for_the_repository(line: str, found: bool) -> None:
@@ -340,6 +340,8 @@ class FakeDaemon:
 
     running: tuple[str, ...] = ()
     live_restore = True
+    version = "28.5.1"
+    applied: tuple[str, ...] = ()
 
     def __init__(self, _module: Any) -> None:
         pass
@@ -348,8 +350,12 @@ class FakeDaemon:
         return list(self.running)
 
     def api(self, path: str) -> Any:
-        assert path == "/info"
-        return {"LiveRestoreEnabled": self.live_restore}
+        if not self.version:
+            raise ConnectionRefusedError
+        return {"/info": {"LiveRestoreEnabled": self.live_restore}, "/version": {"Version": self.version}}[path]
+
+    def apply(self, action: str) -> None:
+        type(self).applied += (action,)
 
 
 @pytest.fixture(autouse=True)
@@ -562,6 +568,16 @@ def test_live_containers_do_not_hinder_an_upgrade(daemon: type[FakeDaemon]) -> N
     assert packages_module.run(of_vendor(vendor_versions={**PINS, "docker-ce": "28.5.2"}), apt)["changed"]
 
 
+@pytest.mark.parametrize(("running", "applied"), [("28.5.1", ("restart",)), ("28.5.2", ()), ("", ())])
+def test_the_installed_engine_is_the_one_that_runs(
+    daemon: type[FakeDaemon], running: str, applied: tuple[str, ...]
+) -> None:
+    apt = set_up()
+    daemon.version = running
+    packages_module.run(of_vendor(vendor_versions={**PINS, "docker-ce": "28.5.2"}), apt)
+    assert daemon.applied == applied
+
+
 def test_https_without_certificates_of_authorities(etc: Path) -> None:
     apt = FakeApt({}, OFFERED, OF_VENDOR)
     check = of_vendor(check=True)
@@ -625,7 +641,7 @@ class Commands:
 def apt_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "apt"
     (folder / "sources.list.d").mkdir(parents=True)
-    (folder / "sources.list").write_text("deb https://deb.debian.org/debian trixie main\n")
+    (folder / "sources.list").write_text("deb https://debian.test/debian trixie main\n")
     (folder / "sources.list.d/debian.sources").write_text("Types: deb\n")
     (folder / "sources.list.d/docker.sources").write_text("an older one\n")
     monkeypatch.setattr(apt_module, "SOURCES", folder)
@@ -662,7 +678,9 @@ def test_download(tmp_path: Path) -> None:
     apt = apt_module.Apt(Commands(tmp_path))
     assert apt.download("https://mirror.test/gpg") == "a key"
     assert apt.download("https://mirror.test/binary") == ""
-    with pytest.raises(common.DockerDaemonError, match=r"absent cannot be fetched: .*404 Not Found .*docker_vendor_key"):
+    with pytest.raises(
+        common.DockerDaemonError, match=r"absent cannot be fetched: .*404 Not Found .*docker_vendor_key"
+    ):
         apt.download("https://mirror.test/absent")
 
 
