@@ -232,7 +232,7 @@ def build_proxies(http_proxy: str, https_proxy: str, no_proxy: Sequence[str]) ->
             raise DockerDaemonError(
                 f"{variable} is no proxy's address. Write http://host:port or http://user:password@host:port, and in "
                 "user and password each of @ : / ? # % and blanks percent-encoded (@ is %40). It is not shown here, as "
-                "it may hold a password. Nothing has been changed."
+                "it may hold a password."
             )
         proxies[key] = url
     if no_proxy:

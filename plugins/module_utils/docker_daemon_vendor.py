@@ -16,6 +16,9 @@ SOURCE_FILE = "/etc/apt/sources.list.d/docker.sources"
 KEY_FILE = "/etc/apt/keyrings/docker.asc"
 SOURCE_MARK = "# Managed by Ansible (role docker).\n"
 
+# what a server cannot do without
+REQUIRED = ("docker-ce", "docker-ce-cli", "containerd.io", "docker-compose-plugin")
+
 # where Docker publishes packages for what this project supports
 SUITES: dict[tuple[str, str], str] = {
     ("debian", "12"): "bookworm",
@@ -217,12 +220,18 @@ def is_pinned(version: str, pin: str) -> bool:
 
 
 def check_pins(pins: Mapping[str, str]) -> None:
-    """Raise DockerDaemonError for a pin that is no version."""
+    """Raise DockerDaemonError for a pin that is no version, or one that is left out and may not be."""
+    left_out = [package for package in REQUIRED if not pins.get(package)]
+    if left_out:
+        raise DockerDaemonError(
+            f"{', '.join(left_out)} has no version. Set docker_vendor_engine_version, docker_vendor_containerd_version "
+            "and docker_vendor_compose_version; only buildx may be left out. Nothing has been changed."
+        )
     for package, pin in pins.items():
         if not re.fullmatch(r"(\d+:)?\d[A-Za-z0-9.+~-]*", pin):
             raise DockerDaemonError(
                 f"The version '{pin}' for {package} is none. Write Docker's own (28.5.2) or apt's whole one "
-                "(5:28.5.2-1~debian.13~trixie) in docker_vendor_*_version."
+                "(5:28.5.2-1~debian.13~trixie) in docker_vendor_*_version. Nothing has been changed."
             )
 
 

@@ -172,7 +172,12 @@ def test_a_pin_becomes_a_whole_version() -> None:
 @pytest.mark.parametrize("pin", ["v28.5.2", "28.5.2 ", "latest", "28 5", "28.5.2=1", "--help"])
 def test_a_pin_that_is_no_version_is_refused(pin: str) -> None:
     with pytest.raises(common.DockerDaemonError, match="docker-ce is none"):
-        vendor.check_pins({"docker-ce": pin})
+        vendor.check_pins({**dict.fromkeys(vendor.REQUIRED, "1.2"), "docker-ce": pin})
+
+
+def test_a_pin_that_is_left_out_is_refused() -> None:
+    with pytest.raises(common.DockerDaemonError, match=r"containerd\.io has no version.*only buildx"):
+        vendor.check_pins({**dict.fromkeys(vendor.REQUIRED, "1.2"), "containerd.io": ""})
 
 
 @pytest.mark.parametrize(
