@@ -96,7 +96,7 @@ from ansible.module_utils.docker_daemon_common import (
     parse_os_release,
     version_tuple,
 )
-from ansible.module_utils.docker_daemon_engine import Daemon, read, write
+from ansible.module_utils.docker_daemon_engine import Daemon, write
 from ansible.module_utils.docker_daemon_refusals import refuse_foreign, refuse_interruption, refuse_old
 from ansible.module_utils.docker_daemon_vendor import (
     KEY_FILE,
@@ -114,6 +114,15 @@ from ansible.module_utils.docker_daemon_vendor import (
     source_text,
     upgrades,
 )
+
+
+def on_disk(path: str) -> str | None:
+    """A file's text, None when there is none; bytes of a key that is not armored become what no key has."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def made_diff(path: str, before: str | None, after: str | None) -> dict[str, str]:
@@ -153,9 +162,9 @@ def from_distribution(module: AnsibleModule, apt: Apt, system: System) -> dict[s
             )
     refuse_old(versions, module.params, system)
     # the way back from Docker's own repository: its packages were removed by hand, what the role wrote goes with them
-    source = read(SOURCE_FILE)
-    left = [path for path in (SOURCE_FILE, KEY_FILE) if (source or "").startswith(SOURCE_MARK) and read(path)]
-    diff = [made_diff(path, read(path), None) for path in left]
+    source = on_disk(SOURCE_FILE)
+    left = [path for path in (SOURCE_FILE, KEY_FILE) if (source or "").startswith(SOURCE_MARK) and on_disk(path)]
+    diff = [made_diff(path, on_disk(path), None) for path in left]
     if missing:
         apt.install(missing, simulate=module.check_mode)
     if not module.check_mode:
@@ -211,7 +220,7 @@ class Vendor:
         given = self.module.params["vendor_key"]
         if given:
             return checked_key(given, self.fingerprint, "docker_vendor_key")
-        trusted = read(KEY_FILE)
+        trusted = on_disk(KEY_FILE)
         if trusted is not None and is_trusted(trusted, self.fingerprint):
             return trusted
         address = f"{self.url}/gpg"
@@ -296,9 +305,9 @@ class Vendor:
         else:
             key = self.key()
         # the key before the source that names it
-        files = {path: text for path, text in ((KEY_FILE, key), (SOURCE_FILE, self.source)) if read(path) != text}
+        files = {path: text for path, text in ((KEY_FILE, key), (SOURCE_FILE, self.source)) if on_disk(path) != text}
         diff = [
-            made_diff(path, read(path), f"the key {self.fingerprint}\n" if path == KEY_FILE else text)
+            made_diff(path, on_disk(path), f"the key {self.fingerprint}\n" if path == KEY_FILE else text)
             for path, text in files.items()
         ]
         if (wrong or missing or files) and not self.blind():

@@ -496,7 +496,7 @@ def test_a_lost_hold_comes_back() -> None:
 
 def test_a_key_changed_by_somebody_is_put_right(etc: Path) -> None:
     apt = set_up()
-    (etc / "docker.asc").write_text(armored(packet(6, public_key(99))))
+    (etc / "docker.asc").write_bytes(packet(6, public_key(99)))
     result = packages_module.run(of_vendor(), apt)
     assert (result["changed"], result["installed"]) == (True, [])
     assert (etc / "docker.asc").read_text() == WRITTEN
