@@ -68,9 +68,23 @@ def drift_secrets(secrets: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {**secrets, "files": files}
 
 
+def drift_docker(owned: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What the role docker owns as the module takes it: proxies, whose URLs may hold a password, as keyed hashes only.
+
+    :param key: of this run, hexadecimal.
+    """
+    proxies = {name: drift_digest(value, key) if value else "" for name, value in owned["proxies"].items()}
+    return {**owned, "proxies": proxies}
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"drift_digest": drift_digest, "drift_owned": drift_owned, "drift_secrets": drift_secrets}
+        return {
+            "drift_digest": drift_digest,
+            "drift_docker": drift_docker,
+            "drift_owned": drift_owned,
+            "drift_secrets": drift_secrets,
+        }

@@ -5,28 +5,50 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-# What a supported system is, and the packages that make up Docker there. Debian splits the client off; Ubuntu does not,
-# and calls Compose v2 docker-compose-v2.
-_COMMON = ("apparmor", "ca-certificates", "python3-docker", "python3-requests", "python3-yaml")
+# Beside Docker itself, whichever source it comes from: what its containers' confinement, https and the modules need.
+COMMON_PACKAGES = ("apparmor", "ca-certificates", "python3-docker", "python3-requests", "python3-yaml")
+# The systems whose distribution is new enough, and the packages that make up Docker there. Debian splits the client
+# off; Ubuntu does not, and calls Compose v2 docker-compose-v2.
 SUPPORTED: dict[tuple[str, str], tuple[str, ...]] = {
-    ("debian", "13"): ("docker.io", "docker-cli", "docker-compose", *_COMMON),
-    ("ubuntu", "24.04"): ("docker.io", "docker-compose-v2", *_COMMON),
+    ("debian", "13"): ("docker.io", "docker-cli", "docker-compose", *COMMON_PACKAGES),
+    ("ubuntu", "24.04"): ("docker.io", "docker-compose-v2", *COMMON_PACKAGES),
 }
-ENGINE_PACKAGE = "docker.io"
+# Those whose distribution has no Compose 2; Docker's own repository has it for them.
+VENDOR_ONLY = frozenset({("debian", "12"), ("ubuntu", "22.04")})
 
-# Packages of other sources: apt would remove them, and with them the running daemon, to install docker.io.
-FOREIGN_PACKAGES = (
-    "docker-ce",
-    "docker-ce-cli",
-    "containerd.io",
-    "docker-compose-plugin",
-    "moby-engine",
-    "podman-docker",
-)
+# docker_source -> the engine's and Compose's packages
+ENGINE_PACKAGES = {"distribution": "docker.io", "vendor": "docker-ce"}
+COMPOSE_PACKAGES = {"distribution": ("docker-compose", "docker-compose-v2"), "vendor": ("docker-compose-plugin",)}
+
+# docker_source -> packages of other sources: apt would remove them, and with them the running daemon.
+FOREIGN_PACKAGES = {
+    "distribution": (
+        "docker-ce",
+        "docker-ce-cli",
+        "containerd.io",
+        "docker-compose-plugin",
+        "docker-buildx-plugin",
+        "docker-ce-rootless-extras",
+        "moby-engine",
+        "podman-docker",
+    ),
+    "vendor": (
+        "docker.io",
+        "docker-cli",
+        "docker-compose",
+        "docker-compose-v2",
+        "docker-buildx",
+        "containerd",
+        "runc",
+        "moby-engine",
+        "podman-docker",
+    ),
+}
 
 # Keys that dockerd takes over on SIGHUP (moby: daemon/reload.go); any other needs a restart.
 RELOADABLE = frozenset(
@@ -81,16 +103,22 @@ def parse_os_release(text: str) -> System:
 
 
 def packages_for(system: System) -> tuple[str, ...]:
-    """The packages that make up Docker on this system.
+    """The distribution's packages that make up Docker on this system.
 
     Raises DockerDaemonError for a system that is not supported, by its name.
     """
     packages = SUPPORTED.get((system.id, system.version))
+    if packages is None and (system.id, system.version) in VENDOR_ONLY:
+        raise DockerDaemonError(
+            f"{system.name} has no Compose 2 in its distribution. Set docker_source: vendor, which takes Docker from "
+            "its makers' own repository, or install Debian 13 or Ubuntu 24.04 on the server. Nothing has been changed."
+        )
     if packages is None:
         known = ", ".join(f"{name.capitalize()} {version}" for name, version in SUPPORTED)
         raise DockerDaemonError(
             f"{system.name} is not supported by the role docker, whose packages are known for {known}. "
-            "Its distribution may lack Docker Engine 25 or Compose 2.26: install one of these systems on the server."
+            "Its distribution may lack Docker Engine 25 or Compose 2.26: install one of these systems on the server. "
+            "Nothing has been changed."
         )
     return packages
 
@@ -141,10 +169,13 @@ def build_config(
     registry_mirrors: list[str],
     default_ulimits: Mapping[str, Mapping[str, int]],
     options: Mapping[str, Any],
+    http_proxy: str = "",
+    https_proxy: str = "",
+    no_proxy: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The content of daemon.json; `options` is laid over the rest, key by key, and a null there removes a key.
 
-    Raises DockerDaemonError when a limit has no soft or hard value.
+    Raises DockerDaemonError when a limit has no soft or hard value, or a proxy is none.
     """
     config: dict[str, Any] = {
         "log-driver": "json-file",
@@ -168,12 +199,63 @@ def build_config(
                 )
             ulimits[name] = {"Name": name, "Soft": int(limits["soft"]), "Hard": int(limits["hard"])}
         config["default-ulimits"] = ulimits
+    proxies = build_proxies(http_proxy, https_proxy, no_proxy)
+    if proxies:
+        config["proxies"] = proxies
+    if "proxies" in options:
+        # there its password would be in Ansible's output
+        raise DockerDaemonError(
+            "docker_daemon_options: proxies is not taken from there. Use docker_http_proxy, docker_https_proxy and "
+            "docker_no_proxy, whose passwords are kept out of every output."
+        )
     for key, value in options.items():
         if value is None:
             config.pop(key, None)
         else:
             config[key] = value
     return config
+
+
+def build_proxies(http_proxy: str, https_proxy: str, no_proxy: Sequence[str]) -> dict[str, str]:
+    """The key `proxies` of daemon.json (Engine 23 and newer); empty without any.
+
+    Raises DockerDaemonError when a proxy's URL cannot be one. The message holds no part of it: it may hold a password.
+    """
+    proxies = {}
+    for variable, key, url in (
+        ("docker_http_proxy", "http-proxy", http_proxy),
+        ("docker_https_proxy", "https-proxy", https_proxy),
+    ):
+        if not url:
+            continue
+        if not _is_proxy(url):
+            raise DockerDaemonError(
+                f"{variable} is no proxy's address. Write http://host:port or http://user:password@host:port, and in "
+                "user and password each of @ : / ? # % and blanks percent-encoded (@ is %40). It is not shown here, as "
+                "it may hold a password."
+            )
+        proxies[key] = url
+    if no_proxy:
+        wrong = [name for name in no_proxy if not name or re.search(r"[\s,]", name)]
+        if wrong:
+            raise DockerDaemonError(
+                f"docker_no_proxy: {wrong} cannot be hosts. Write a list with one host, .domain or network in each "
+                "entry."
+            )
+        proxies["no-proxy"] = ",".join(no_proxy)
+    return proxies
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    rest = parts.path.strip("/") or parts.query or parts.fragment
+    spoiled = re.search(r"[\s\x00-\x1f]|%(?![0-9A-Fa-f]{2})", url) or parts.netloc.count("@") > 1
+    known = parts.scheme in ("http", "https", "socks5")
+    return bool(known and parts.hostname and port != 0 and not rest and not spoiled)
 
 
 def render_config(config: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ DOCKER_SOCKET = "/run/docker.sock"
 
 def mask(text: str) -> str:
     """Text for a diff, without the user and password of a URL."""
-    return re.sub(r"://[^/@\s\"]+@", "://***@", text)
+    return re.sub(r"://[^\s\"]+@", "://***@", text)
 
 
 def read(path: str) -> str | None:

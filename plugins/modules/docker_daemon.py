@@ -26,6 +26,12 @@ options:
         next boot, and containers that were made before go on calling the old one host-gateway.
   live_restore: {type: bool, required: true, description: Whether containers live on while the daemon is down.}
   registry_mirrors: {type: list, elements: str, default: [], description: Pull-through mirrors of Docker Hub.}
+  http_proxy:
+    {type: str, default: "", description: Proxy's URL for what the daemon fetches over http; may hold a password.}
+  https_proxy:
+    {type: str, default: "", description: Proxy's URL for what the daemon fetches over https; may hold a password.}
+  no_proxy:
+    {type: list, elements: str, default: [], description: Hosts and domains that are reached without the proxy.}
   default_ulimits: {type: dict, default: {}, description: Limit name to its soft and hard value.}
   options: {type: dict, default: {}, description: Further keys of daemon.json; a null removes one.}
   registry_ca_certificates: {type: dict, default: {}, description: Registry (host or host:port) to its CA in PEM.}
@@ -213,7 +219,10 @@ def refuse_interruption(daemon: Daemon, keys: set[str]) -> None:
 
 def wanted_config(parameters: dict[str, Any], old: str | None) -> dict[str, Any]:
     """The content of daemon.json that the module's parameters ask for."""
-    names = ("log_max_size", "log_max_file", "address_pools", "live_restore", "registry_mirrors", "default_ulimits")
+    names = (
+        "log_max_size", "log_max_file", "address_pools", "live_restore", "registry_mirrors", "default_ulimits",
+        "http_proxy", "https_proxy", "no_proxy",
+    )  # fmt: skip
     return build_config(
         bridge_address=choose_bridge(parameters["bridge_address"], old),
         options=parameters["options"],
@@ -319,6 +328,9 @@ def main() -> None:
             "bridge_address": {"type": "str", "default": ""},
             "live_restore": {"type": "bool", "required": True},
             "registry_mirrors": {"type": "list", "elements": "str", "default": []},
+            "http_proxy": {"type": "str", "default": "", "no_log": True},
+            "https_proxy": {"type": "str", "default": "", "no_log": True},
+            "no_proxy": {"type": "list", "elements": "str", "default": []},
             "default_ulimits": {"type": "dict", "default": {}},
             "options": {"type": "dict", "default": {}},
             "registry_ca_certificates": {"type": "dict", "default": {}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,6 +161,8 @@ def test_certificate_leaves_with_its_registry(host: Any, playbook: Any) -> None:
         ('{"docker_registry_ca_certificates": {"a.test": "x"}}', "holds no certificate in PEM form"),
         ('{"docker_bridge_address": "10.213.0.1/24"}', "overlaps 10.213.0.0/24"),
         ('{"docker_default_ulimits": {"nofile": {"soft": 1}}}', "needs both soft and hard"),
+        ('{"docker_source": "vendor"}', "apt-get remove --allow-change-held-packages docker.io docker-cli"),
+        ('{"docker_https_proxy": "http://me:fake/password@proxy.test"}', "docker_https_proxy is no proxy's address"),
     ],
 )
 def test_refusal_changes_nothing(host: Any, playbook: Any, container: str, arguments: str, message: str) -> None:
@@ -168,6 +171,35 @@ def test_refusal_changes_nothing(host: Any, playbook: Any, container: str, argum
     assert host.file("/etc/docker/daemon.json").content_string == file
     assert (daemon_pid(host), life(host, container)) == (daemon, before)
     assert not host.file("/run/docker-daemon.pending").exists
+
+
+def test_proxy_is_used_and_its_password_is_in_no_output(
+    host: Any, playbook: Any, container: str, tmp_path: Path
+) -> None:
+    before = life(host, container)
+    outputs = []
+    for word in ("password1", "password2"):
+        variables = tmp_path / f"{word}.json"
+        # a server that answers, and is no proxy: Docker has to say that it asked it
+        proxy = f"http://me:fake%40{word}@files.lab.test"
+        variables.write_text(json.dumps({"docker_https_proxy": proxy, "docker_no_proxy": ["registry.lab.test"]}))
+        outputs.append(run_ok(playbook, "--diff", "-vvv", "-e", f"@{variables}"))
+        assert "fake%40" not in outputs[-1]
+    assert "proxies" in outputs[1]
+    file = host.file("/etc/docker/daemon.json")
+    assert json.loads(file.content_string)["proxies"] == {
+        "https-proxy": "http://me:fake%40password2@files.lab.test",
+        "no-proxy": "registry.lab.test",
+    }
+    assert file.mode == 0o600
+    answer = host.run("docker pull elsewhere.lab.test/absent:1")
+    assert "proxyconnect" in answer.stderr or "files.lab.test" in answer.stderr, answer.stderr
+    assert "password2" not in answer.stderr
+    # what is in no_proxy is reached as before
+    test_private_registry_is_trusted(host)
+    run_ok(playbook)
+    assert "proxies" not in json.loads(host.file("/etc/docker/daemon.json").content_string)
+    assert life(host, container) == before
 
 
 def test_interrupted_change_is_made_up_for(host: Any, playbook: Any, container: str) -> None:

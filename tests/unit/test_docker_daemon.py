@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 common = importlib.import_module("ansible.module_utils.docker_daemon_common")
 daemon_module = importlib.import_module("ansible.modules.docker_daemon")
 engine = importlib.import_module("ansible.module_utils.docker_daemon_engine")
-packages_module = importlib.import_module("ansible.modules.docker_daemon_packages")
 
 SETTINGS: dict[str, Any] = {
     "log_max_size": "10m",
@@ -50,9 +49,15 @@ def test_packages_of_supported_systems() -> None:
     assert "docker-cli" not in ubuntu
 
 
-@pytest.mark.parametrize(("identity", "version"), [("debian", "12"), ("ubuntu", "22.04"), ("fedora", "42")])
+@pytest.mark.parametrize(("identity", "version"), [("debian", "11"), ("ubuntu", "20.04"), ("fedora", "42")])
 def test_unsupported_system_is_refused_by_name(identity: str, version: str) -> None:
     with pytest.raises(common.DockerDaemonError, match=r"Some OS is not supported .*Debian 13, Ubuntu 24.04"):
+        common.packages_for(common.System(identity, version, "Some OS"))
+
+
+@pytest.mark.parametrize(("identity", "version"), [("debian", "12"), ("ubuntu", "22.04")])
+def test_system_without_compose_2_is_refused_with_the_way_out(identity: str, version: str) -> None:
+    with pytest.raises(common.DockerDaemonError, match=r"Some OS has no Compose 2 .*docker_source: vendor"):
         common.packages_for(common.System(identity, version, "Some OS"))
 
 
@@ -116,6 +121,56 @@ def test_ulimit_without_hard_is_refused() -> None:
         common.build_config(**{**SETTINGS, "default_ulimits": {"nofile": {"soft": 1}}})
 
 
+PROXY = "http://me:fake%40password@proxy.test:3128"
+
+
+def test_proxies() -> None:
+    config = common.build_config(
+        **SETTINGS, http_proxy=PROXY, https_proxy="socks5://proxy.test:1080", no_proxy=["registry.test", "10.0.0.0/8"]
+    )
+    assert config["proxies"] == {
+        "http-proxy": PROXY,
+        "https-proxy": "socks5://proxy.test:1080",
+        "no-proxy": "registry.test,10.0.0.0/8",
+    }
+    assert "proxies" not in common.build_config(**SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "proxy.test:3128",
+        "ftp://proxy.test",
+        "http://",
+        "http://proxy.test:port",
+        "http://proxy.test/path",
+        "http://me:sec/ret@proxy.test",
+        "http://me:sec#ret@proxy.test",
+        "http://me:sec@ret@proxy.test",
+        "http://me:sec%ret@proxy.test",
+        "http://me:sec ret@proxy.test",
+        "http://me:secret@proxy.test\n",
+        "http://[::1",
+    ],
+)
+def test_what_is_no_proxy_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(common.DockerDaemonError, match="docker_https_proxy is no proxy's address") as refused:
+        common.build_config(**SETTINGS, https_proxy=url)
+    assert "sec" not in str(refused.value)
+    assert "ret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("hosts", [["a.test,b.test"], [""], ["a b"]])
+def test_hosts_without_a_proxy_stand_one_by_one(hosts: list[str]) -> None:
+    with pytest.raises(common.DockerDaemonError, match="docker_no_proxy"):
+        common.build_config(**SETTINGS, no_proxy=hosts)
+
+
+def test_proxies_among_the_options_are_refused() -> None:
+    with pytest.raises(common.DockerDaemonError, match="Use docker_http_proxy"):
+        common.build_config(**{**SETTINGS, "options": {"proxies": {"http-proxy": PROXY}}})
+
+
 @pytest.mark.parametrize(
     ("old", "new", "keys", "action"),
     [
@@ -164,6 +219,17 @@ def test_overlapping_routes(address: str, found: list[str]) -> None:
 
 def test_diff_shows_no_password_of_a_url() -> None:
     assert engine.mask('"http-proxy": "http://me:pw@proxy:1"') == '"http-proxy": "http://***@proxy:1"'
+    assert engine.mask('"http://me:p/w@x@proxy:1", "http://a"') == '"http://***@proxy:1", "http://a"'
+
+
+def test_changed_proxy_password_is_a_change_and_stays_hidden() -> None:
+    old, new = (common.build_config(**SETTINGS, https_proxy=f"http://me:{word}@proxy.test") for word in ("one", "two"))
+    assert common.changed_keys(common.render_config(old), new) == {"proxies"}
+    assert common.action_for({"proxies"}, new) == "restart"
+    shown = daemon_module.make_diff(common.render_config(old), common.render_config(new), {})
+    assert len(shown) == 1
+    assert "http://***@proxy.test" in shown[0]["after"]
+    assert not {"one", "two"} & set(str(shown).replace("@", ":").split(":"))
 
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
@@ -194,88 +260,3 @@ def test_bad_certificates_are_refused(certificates: Path, registry: str, pem: st
     with pytest.raises(common.DockerDaemonError):
         daemon_module.plan_certificates({registry: pem})
     assert list(certificates.iterdir()) == []
-
-
-class FakeApt:
-    """An apt whose packages are given; remembers what it was told to do."""
-
-    def __init__(self, installed: dict[str, str], offered: dict[str, str]) -> None:
-        self.present, self.offered, self.calls = installed, offered, list[str]()
-        self.complaints = "W: no way to the mirror"
-
-    def installed(self, packages: tuple[str, ...]) -> dict[str, str]:
-        return {name: version for name, version in self.present.items() if name in packages}
-
-    def refresh(self, *, imagined: bool) -> None:
-        self.calls.append(f"refresh imagined={imagined}")
-
-    def candidates(self, packages: list[str]) -> dict[str, str]:
-        return {name: version for name, version in self.offered.items() if name in packages}
-
-    def run(self, _program: str, *arguments: str) -> str:
-        self.calls.append(" ".join(argument for argument in arguments if not argument.startswith("-q")))
-        if "--simulate" not in arguments:
-            self.present |= self.candidates([argument for argument in arguments if not argument.startswith("-")])
-        return ""
-
-
-class FakeModule:
-    """As much of AnsibleModule as `run` uses."""
-
-    def __init__(self, *, check: bool = False) -> None:
-        self.params = {"engine_min_version": "25.0", "compose_min_version": "2.26.0"}
-        self.check_mode = check
-
-
-OFFERED = {
-    **dict.fromkeys(common.SUPPORTED["debian", "13"], "1"),
-    "docker.io": "26.1.5+dfsg1-9+b11",
-    "docker-compose": "2.26.1-4",
-}
-
-
-@pytest.fixture
-def debian(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages_module, "parse_os_release", lambda _text: common.parse_os_release(DEBIAN))
-
-
-@pytest.mark.usefixtures("debian")
-def test_packages_are_installed_once() -> None:
-    apt = FakeApt({}, OFFERED)
-    first = packages_module.run(FakeModule(), apt)
-    assert first["changed"]
-    assert set(first["installed"]) == set(OFFERED)
-    assert apt.calls[0] == "refresh imagined=False"
-    again = FakeApt(apt.present, {})
-    assert packages_module.run(FakeModule(), again)["changed"] is False
-    assert again.calls == []
-
-
-@pytest.mark.usefixtures("debian")
-def test_check_mode_only_imagines() -> None:
-    apt = FakeApt({}, OFFERED)
-    result = packages_module.run(FakeModule(check=True), apt)
-    assert result["changed"]
-    assert apt.calls[0] == "refresh imagined=True"
-    assert all("--simulate" in call for call in apt.calls[1:])
-    assert apt.present == {}
-
-
-@pytest.mark.usefixtures("debian")
-@pytest.mark.parametrize(
-    ("installed", "offered", "message"),
-    [
-        ({}, {**OFFERED, "docker.io": "24.0.7-1"}, "docker.io 24.0.7-1 .* is older than 25.0"),
-        ({}, {**OFFERED, "docker-compose": "1.29.2-3"}, "docker-compose 1.29.2-3 .* is older than 2.26.0"),
-        ({**OFFERED, "docker.io": "20.10.24"}, {}, "docker.io 20.10.24 .* is older"),
-        ({"docker-ce": "5:28.0"}, OFFERED, "has docker-ce, from another source"),
-        ({}, {}, "offers no package docker.io.*no way to the mirror"),
-    ],
-)
-def test_refusals_come_before_the_installation(
-    installed: dict[str, str], offered: dict[str, str], message: str
-) -> None:
-    apt = FakeApt(installed, offered)
-    with pytest.raises(common.DockerDaemonError, match=message):
-        packages_module.run(FakeModule(), apt)
-    assert not any("install" in call for call in apt.calls)

@@ -67,8 +67,8 @@ def complete(expected: Mapping[str, Any], os_release: str) -> dict[str, Any]:
     others = [one for one in owned["packages"] if one["name"] not in own]
     return {
         **expected,
-        "files": {"files": [*owned["files"], *docker_settings.files(docker)], "folders": owned["folders"]},
-        "packages": {"packages": [*packages, *others], "foreign_packages": list(FOREIGN_PACKAGES)},
+        "files": {"files": [*owned["files"], *docker_settings.files(os_release, docker)], "folders": owned["folders"]},
+        "packages": {"packages": [*packages, *others], "foreign_packages": list(FOREIGN_PACKAGES[docker["source"]])},
         "units": {"units": owned["units"]},
     }
 
@@ -206,7 +206,7 @@ class Comparer:
             "settings",
             "docker",
             docker_settings.CONFIG,
-            lambda: docker_settings.compare_settings(r, e["docker"], v("settings")),
+            lambda: docker_settings.compare_settings(r, e["docker"], v("settings"), self.key),
         )
         start = (
             "By hand: systemctl restart docker.service (containers live on); journalctl -u docker -n 50 says "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.docker_daemon_common import is_older
+from ansible.module_utils.docker_daemon_vendor import is_pinned
 from ansible.module_utils.drift.findings import Comparison
 from ansible.module_utils.drift.reading import run, text
 
@@ -34,14 +35,27 @@ def collect_packages(names: list[str]) -> dict[str, dict[str, str]]:
     return {row[0]: {"version": row[1], "want": row[2]} for row in rows if len(row) == 4 and row[3] == "installed"}
 
 
+def _compare_pin(result: Comparison, wanted: Mapping[str, Any], found: Mapping[str, str]) -> None:
+    """Compare a package with its pinned version, and see that it is on hold."""
+    name, pin, cure = str(wanted["name"]), str(wanted["pin"]), result.site(str(wanted["role"]))
+    if not is_pinned(found["version"], pin):
+        result.add("packages", name, "version", expected=pin, found=found["version"], cure=cure)
+    if found["want"] != "hold":
+        result.add("packages", name, "hold", expected="on hold", found="any upgrade changes its version", cure=cure)
+
+
 def compare_packages(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Compare packages: `packages` (name, role, minimum) must be there, `foreign_packages` must not."""
+    """Compare packages: `packages` (name, role, minimum, pin) must be there, `foreign_packages` must not."""
     for wanted in expected.get("packages", []):
         name, cure = str(wanted["name"]), result.site(str(wanted["role"]))
         found = facts.get(name)
         result.count("packages")
         if found is None:
             result.add("packages", name, "missing", expected="installed", found="not installed", cure=cure)
+            continue
+        pin = str(wanted.get("pin") or "")
+        if pin:
+            _compare_pin(result, wanted, found)
             continue
         minimum = str(wanted.get("minimum") or "")
         if minimum and is_older(str(found["version"]), minimum):
@@ -61,7 +75,7 @@ def compare_packages(result: Comparison, expected: Mapping[str, Any], facts: Map
                 "packages",
                 name,
                 "unknown",
-                expected="not installed: it takes the place of the distribution's Docker",
+                expected="not installed: it takes the place of the Docker of docker_source",
                 found=facts[name]["version"],
                 cure=f"By hand: apt-get remove {name} at a moment of your choice, then {result.site('docker')}",
             )
