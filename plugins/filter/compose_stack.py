@@ -84,6 +84,17 @@ def compose_memory_mb(compose: str, environment: dict[str, Any], profiles: list[
     return total
 
 
+def compose_fixed_ports(compose: str, profiles: list[str]) -> list[int]:
+    """Return the ports that the services publish by number, with no setting for them.
+
+    :param compose: the file's text.
+    :param profiles: profiles whose services count too.
+    :raises AnsibleFilterError: the text is not a compose file.
+    """
+    entries = [str(entry) for service in _services(compose, profiles).values() for entry in service.get("ports", ())]
+    return sorted({int(match[1]) for entry in entries if (match := re.search(r"(?:^|:)(\d+):\d+$", entry))})
+
+
 def secret_mounts(services: list[str], target: str) -> list[dict[str, str]]:
     """Return the readers of a secret file, as M(secret_files) takes them.
 
@@ -100,6 +111,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "compose_images": compose_images,
+            "compose_fixed_ports": compose_fixed_ports,
             "compose_memory_mb": compose_memory_mb,
             "secret_mounts": secret_mounts,
         }

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 BCRYPT_MAX_BYTES = 72  # bcrypt ignores what comes after; the application hashes users' passwords with it
 SECRET_KEY_MIN = 32  # the application's own minimum for SECRET_KEY
 PASSWORD_MIN = 12
@@ -135,13 +133,6 @@ def _has_to_be_found(name: str) -> bool:
     return False
 
 
-def fixed_ports(compose: str) -> list[int]:
-    """Return the ports that docker-compose.yaml publishes by number, with no setting for them."""
-    services = yaml.safe_load(compose)["services"].values()
-    entries = [str(entry) for service in services for entry in service.get("ports", ())]
-    return sorted({int(match[1]) for entry in entries if (match := re.search(r"(?:^|:)(\d+):\d+$", entry))})
-
-
 class FilterModule:
     """Ansible's entry point."""
 
@@ -151,5 +142,4 @@ class FilterModule:
             "secret_problems": secret_problems,
             "download_hosts": download_hosts,
             "url_host": url_host,
-            "fixed_ports": fixed_ports,
         }

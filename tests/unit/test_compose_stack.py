@@ -125,3 +125,16 @@ def test_users_are_those_that_files_are_written_for(project_root: Path) -> None:
 def test_a_read_only_root_belongs_to_images_that_are_known_to_allow_it(project_root: Path) -> None:
     read_only = {name for name, service in every_service(project_root).items() if service.get("read_only")}
     assert read_only == {"mongo", "redis", "edge", "victoria-metrics", "otel-collector"}
+
+
+def test_ports_that_have_no_setting() -> None:
+    compose = """
+    services:
+      edge: {ports: ["${HTTPS_PORT:-443}:443", "127.0.0.1:${ADMIN:-8404}:8404"]}
+      mongo: {ports: ["127.0.0.1:27017:27017"]}
+      other: {ports: ["8080:80"]}
+      page: {ports: ["127.0.0.1:3000:3000"], profiles: [observability]}
+      none: {}
+    """
+    assert compose_stack.compose_fixed_ports(compose, []) == [8080, 27017]
+    assert compose_stack.compose_fixed_ports(compose, ["observability"]) == [3000, 8080, 27017]

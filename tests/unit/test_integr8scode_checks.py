@@ -65,14 +65,3 @@ def test_the_names_to_pull_from(registries: list[str], mirrors: list[str], names
 def test_files_and_addresses_need_no_name() -> None:
     assert checks.url_host("https://files.example/k3s") == "files.example"
     assert [checks.url_host(url) for url in ("file:///srv/k3s", "http://192.0.2.1/k3s", "")] == ["", "", ""]
-
-
-def test_ports_that_have_no_setting() -> None:
-    compose = """
-    services:
-      edge: {ports: ["${HTTPS_PORT:-443}:443", "127.0.0.1:${ADMIN:-8404}:8404"]}
-      mongo: {ports: ["127.0.0.1:27017:27017"]}
-      other: {ports: ["8080:80"]}
-      none: {}
-    """
-    assert checks.fixed_ports(compose) == [8080, 27017]
