@@ -340,3 +340,23 @@ def test_refuses_options_that_mongod_refuses(option: list[str], message: str) ->
     with running("mongo", ["mongod", *option]) as container:
         assert container.wait_end() == 2
         assert message in container.logs
+
+
+def test_a_volume_of_a_container_that_began_as_root_goes_on_as_its_user() -> None:
+    """As docker-compose.yaml runs it, after an earlier version of it did not."""
+    hardened = {
+        "user": "999:999",
+        "read_only": True,
+        "tmpfs": {"/tmp": "size=64m"},
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+    }
+    login = {"MONGO_INITDB_ROOT_USERNAME": "root", "MONGO_INITDB_ROOT_PASSWORD": "a-fake-password"}
+    with volume() as data:
+        for options in ({}, hardened):
+            with running("mongo", environment=login, volumes={data: "/data/db"}, **options) as container:
+                ping = (
+                    'HOME=/tmp mongosh --quiet --host "$HOSTNAME" --eval "quit(db.adminCommand({ping: 1}).ok ? 0 : 1)"'
+                )
+                until("an answer", 60, lambda here=container, ask=ping: here.say(ask)[0] == 0)
+                assert container.stop() == 0
