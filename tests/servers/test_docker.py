@@ -180,7 +180,7 @@ def test_proxy_is_used_and_its_password_is_in_no_output(
     outputs = []
     for word in ("password1", "password2"):
         variables = tmp_path / f"{word}.json"
-        # a server that answers, and is no proxy: Docker has to say that it asked it
+        # a server that answers, and is no proxy
         proxy = f"http://me:fake%40{word}@files.lab.test"
         variables.write_text(json.dumps({"docker_https_proxy": proxy, "docker_no_proxy": ["registry.lab.test"]}))
         outputs.append(run_ok(playbook, "--diff", "-vvv", "-e", f"@{variables}"))
@@ -193,7 +193,8 @@ def test_proxy_is_used_and_its_password_is_in_no_output(
     }
     assert file.mode == 0o600
     answer = host.run("docker pull elsewhere.lab.test/absent:1")
-    assert "proxyconnect" in answer.stderr or "files.lab.test" in answer.stderr, answer.stderr
+    # its answer; without a proxy there would be no such host
+    assert "Bad Request" in answer.stderr, answer.stderr
     assert "password2" not in answer.stderr
     # what is in no_proxy is reached as before
     test_private_registry_is_trusted(host)

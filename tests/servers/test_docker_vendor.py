@@ -21,7 +21,7 @@ NEWER = "5:26.1.5-1~debian.13~trixie"
 def installed(host: Any) -> dict[str, tuple[str, str]]:
     """Package -> version and want (install, hold)."""
     form = "${Package} ${Version} ${db:Status-Want}\\n"
-    rows = host.check_output("dpkg-query --show --showformat='%s' %s", form, " ".join(PACKAGES).replace(" ", "' '"))
+    rows = host.check_output(f"dpkg-query --show --showformat='{form}' {' '.join(PACKAGES)}")
     return {name: (version, want) for name, version, want in (row.split() for row in rows.splitlines())}
 
 
