@@ -86,3 +86,28 @@ def releases_markdown(result: dict[str, Any]) -> str:
         lines += ["", "| | seconds | ratio |", "|---|---|---|", f"| one server | {one:.1f} | |"]
         lines.append(f"| ten servers (one whole, nine thin) | {ten:.1f} | {ten / one:.2f} |")
     return "\n".join(lines) + "\n"
+
+
+def _range(seconds: list[float]) -> str:
+    return f"{median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})"
+
+
+def drift_markdown(result: dict[str, Any]) -> str:
+    """The table of drift reports as Markdown.
+
+    Args:
+        result: what drift.json holds.
+    """
+    seconds = result["seconds"]
+    rows = (
+        ("one server, the same questions by plain ssh in one session", "ssh", "ssh"),
+        ("one server, playbooks/drift.yml", "playbook", "ssh"),
+        ("one server, beside ten", "one", "one"),
+        ("ten servers (one whole, nine thin)", "ten", "one"),
+    )
+    lines = [f"Measured {result['measured_at']} on {result['processors']} processors; medians, in brackets the range."]
+    lines += ["", "| | seconds | ratio |", "|---|---|---|"]
+    for name, what, beside in rows:
+        ratio = "" if what == beside else f"{median(seconds[what]) / median(seconds[beside]):.2f}"
+        lines.append(f"| {name} | {_range(seconds[what])} | {ratio} |")
+    return "\n".join(lines) + "\n"
