@@ -63,7 +63,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         """Look; fail with all causes, or return what was seen."""
         super().run(tmp, task_vars)
         arguments, host = self._task.args, str((task_vars or {}).get("inventory_hostname", ""))
-        skip = set(arguments.get("skip") or ())
+        skip = arguments.get("skip") or ()
+        # a text where it comes from the command line
+        skip = set(filter(None, map(str.strip, skip.split(",")))) if isinstance(skip, str) else set(skip)
         if skip - CHECKS:
             message = f"integr8scode_skip_checks: there is no {', '.join(sorted(skip - CHECKS))}, only "
             return {"failed": True, "msg": f"{message}{', '.join(sorted(CHECKS))}. Nothing was changed."}
@@ -129,7 +131,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         if "invocation" in answer:
             # the module did run, and says what is wrong
             return {}, [{"check": "server", "found": words, "why": "", "cure": ""}], []
-        python = str(task_vars.get("ansible_python_interpreter") or "/usr/bin/python3")
+        python = str(task_vars.get("ansible_python_interpreter"))
+        # auto and its like are no paths
+        python = python if python.startswith("/") else "/usr/bin/python3"
         places = {"base": str(self._task.args["look"]["base"]), **PLACES}
         before = time.time()
         try:

@@ -103,11 +103,15 @@ def secret_problems(secrets: dict[str, Any], allow_fake: bool = False) -> list[s
     return problems
 
 
-def download_hosts(registries: list[str], mirrors: list[str] | None = None) -> list[str]:
+def download_hosts(
+    registries: list[str], mirrors: list[str] | None = None, proxy: str = "", no_proxy: list[str] | None = None
+) -> list[str]:
     """Return the names that a server has to find to pull images.
 
     :param registries: registry and prefix of images, as docker.io or registry.example/team.
     :param mirrors: URLs that stand in for Docker Hub.
+    :param proxy: URL of the engine's proxy, which finds the names itself; empty for none.
+    :param no_proxy: hosts and .domains that are reached without it.
     """
     found: list[str] = []
     for registry in registries:
@@ -116,6 +120,10 @@ def download_hosts(registries: list[str], mirrors: list[str] | None = None) -> l
             found += [urlsplit(one).hostname or "" for one in mirrors or ()] or list(DOCKER_HUB)
         else:
             found.append(urlsplit(f"//{place}").hostname or "")
+    if proxy:
+        direct = [one.lstrip(".").lower() for one in no_proxy or ()]
+        found = [name for name in found if any(name == one or name.endswith(f".{one}") for one in direct)]
+        found.append(urlsplit(proxy).hostname or "")
     return [name for name in dict.fromkeys(found) if _has_to_be_found(name)]
 
 

@@ -58,7 +58,7 @@ class Apt:
         ]  # fmt: skip
         if source:
             parts, key_file = Path(folder, "sources.list.d"), Path(folder, "docker.asc")
-            shutil.copytree(SOURCES / "sources.list.d", parts, dirs_exist_ok=True)
+            shutil.copytree(SOURCES / "sources.list.d", parts, dirs_exist_ok=True, ignore_dangling_symlinks=True)
             key_file.write_text(key, encoding="utf-8")
             (parts / os.path.basename(SOURCE_FILE)).write_text(
                 source.replace(KEY_FILE, str(key_file)), encoding="utf-8"

@@ -231,8 +231,8 @@ def build_proxies(http_proxy: str, https_proxy: str, no_proxy: Sequence[str]) ->
         if not _is_proxy(url):
             raise DockerDaemonError(
                 f"{variable} is no proxy's address. Write http://host:port or http://user:password@host:port, and in "
-                "user and password each of @ : / ? # % and blanks percent-encoded (@ is %40). It is not shown here, as "
-                "it may hold a password."
+                "user and password each of @ : / ? # % \\ ' \" and blanks percent-encoded (@ is %40). It is not shown "
+                "here, as it may hold a password."
             )
         proxies[key] = url
     if no_proxy:
@@ -253,7 +253,7 @@ def _is_proxy(url: str) -> bool:
     except ValueError:
         return False
     rest = parts.path.strip("/") or parts.query or parts.fragment
-    spoiled = re.search(r"[\s\x00-\x1f]|%(?![0-9A-Fa-f]{2})", url) or parts.netloc.count("@") > 1
+    spoiled = re.search(r"[\s\x00-\x1f\\\"']|%(?![0-9A-Fa-f]{2})", url) or parts.netloc.count("@") > 1
     known = parts.scheme in ("http", "https", "socks5")
     return bool(known and parts.hostname and port != 0 and not rest and not spoiled)
 

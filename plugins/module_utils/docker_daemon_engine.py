@@ -21,7 +21,8 @@ DOCKER_SOCKET = "/run/docker.sock"
 
 def mask(text: str) -> str:
     """Text for a diff, without the user and password of a URL."""
-    return re.sub(r"://[^\s\"]+@", "://***@", text)
+    # a file that somebody else has written may hold \" in it
+    return re.sub(r"://(?:[^\s\"\\]|\\.)+@", "://***@", text)
 
 
 def read(path: str) -> str | None:

@@ -287,7 +287,20 @@ def refuse_downgrade(present: Mapping[str, str], pins: Mapping[str, str]) -> Non
 def other_entries(files: Mapping[str, str], url: str) -> list[str]:
     """Those of apt's source files, path -> text, that name the repository too: apt refuses one with two keys."""
     pattern = re.compile(rf"(?:^|\s){re.escape(url)}/?(?=\s|$)")
-    return [path for path, text in files.items() if any(_names(pattern, line) for line in text.splitlines())]
+    return [
+        path
+        for path, text in files.items()
+        if any(_names(pattern, line) for entry in _entries(path, text) for line in entry.splitlines())
+    ]
+
+
+def _entries(path: str, text: str) -> list[str]:
+    """The entries of a source file that are not switched off: lines of a .list, stanzas of a .sources."""
+    if not path.endswith(".sources"):
+        return [text]
+    return [
+        entry for entry in re.split(r"\n[ \t]*\n", text) if not re.search(r"(?mi)^enabled:\s*(no|false)\s*$", entry)
+    ]
 
 
 def _names(pattern: re.Pattern[str], line: str) -> bool:

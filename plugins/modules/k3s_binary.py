@@ -59,8 +59,11 @@ def digest(path: str) -> str:
     """The sha256 of a file; empty when there is none."""
     if not os.path.isfile(path):
         return ""
+    summed = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(BLOCK):
+            summed.update(block)
+    return summed.hexdigest()
 
 
 def fetch(url: str, path: str) -> str:

@@ -149,6 +149,9 @@ def test_proxies() -> None:
         "http://me:sec@ret@proxy.test",
         "http://me:sec%ret@proxy.test",
         "http://me:sec ret@proxy.test",
+        'http://me:sec"ret@proxy.test',
+        "http://me:sec'ret@proxy.test",
+        "http://me:sec\\ret@proxy.test",
         "http://me:secret@proxy.test\n",
         "http://[::1",
     ],
@@ -219,6 +222,7 @@ def test_overlapping_routes(address: str, found: list[str]) -> None:
 
 def test_diff_shows_no_password_of_a_url() -> None:
     assert engine.mask('"http-proxy": "http://me:pw@proxy:1"') == '"http-proxy": "http://***@proxy:1"'
+    assert engine.mask(json.dumps('http://me:p"w\\@proxy:1')) == '"http://***@proxy:1"'
     assert engine.mask('"http://me:p/w@x@proxy:1", "http://a"') == '"http://***@proxy:1", "http://a"'
 
 

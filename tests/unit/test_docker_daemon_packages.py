@@ -238,6 +238,13 @@ def test_another_entry_for_the_repository(line: str, found: bool) -> None:
     assert bool(vendor.other_entries({"/etc/apt/sources.list.d/x.list": line}, REPOSITORY)) is found
 
 
+def test_an_entry_that_is_switched_off_names_nothing() -> None:
+    on, off = f"Types: deb\nURIs: {REPOSITORY}\n", f"Enabled: no\nTypes: deb\nURIs: {REPOSITORY}\n"
+    path = "/etc/apt/sources.list.d/x.sources"
+    assert vendor.other_entries({path: off}, REPOSITORY) == []
+    assert vendor.other_entries({path: f"{off}\n{on}"}, REPOSITORY) == [path]
+
+
 # -- the module
 
 

@@ -65,3 +65,12 @@ def test_the_names_to_pull_from(registries: list[str], mirrors: list[str], names
 def test_files_and_addresses_need_no_name() -> None:
     assert checks.url_host("https://files.example/k3s") == "files.example"
     assert [checks.url_host(url) for url in ("file:///srv/k3s", "http://192.0.2.1/k3s", "")] == ["", "", ""]
+
+
+def test_a_proxy_finds_the_names_itself() -> None:
+    registries = ["ghcr.io/team", "registry.example.org:5000/team", "docker.io"]
+    names = checks.download_hosts(
+        registries, [], "http://me:fake@proxy.example.org:3128", [".example.org", "10.0.0.0/8"]
+    )
+    assert names == ["registry.example.org", "proxy.example.org"]
+    assert checks.download_hosts(["ghcr.io/team"], [], "http://192.0.2.7:3128", []) == []

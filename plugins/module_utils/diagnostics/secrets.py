@@ -28,6 +28,11 @@ STRUCTURED = (
     "etc/rancher/k3s/k3s.yaml", "etc/systemd/system/k3s.service.env", "etc/rancher/k3s/k3s.env", f"{_K3S}/cred/*.json",
     f"{_K3S}/cred/*.kubeconfig", "root/.kube/config", "home/*/.kube/config", "etc/wireguard/*.conf",
 )  # fmt: skip
+# files with addresses of proxies, which may hold a login
+WITH_URLS = (
+    "etc/docker/daemon.json", "etc/systemd/system/docker.service.d/*.conf", "etc/systemd/system/k3s.service.env",
+    "etc/systemd/system/k3s.service.d/*.conf", "etc/environment", "etc/apt/apt.conf", "etc/apt/apt.conf.d/*",
+)  # fmt: skip
 DOCKER_LOGINS = ("root/.docker/config.json", "home/*/.docker/config.json")
 _VALUE = re.compile(
     r"(?im)^[ \t\"'-]*(?:[\w.-]*(?:token|password|passwd|secret|private-?key|presharedkey|key-data|auth|identitytoken)"
@@ -83,6 +88,14 @@ def of_url(value: str) -> Iterator[str]:
     if password:
         yield password
         yield unquote(password)
+
+
+def _of_logins_in_urls(text: str) -> Iterator[str]:
+    """What stands before the @ of URLs, as those of proxies: the password, or the user where that is all."""
+    for match in re.finditer(r"://([^\s/@]+)@", text):
+        # JSON writes \" for "
+        user, _, password = match[1].replace("\\", "").partition(":")
+        yield from (password or user, unquote(password or user))
 
 
 def _of_docker_login(text: str) -> Iterator[str]:
@@ -141,6 +154,8 @@ def collect(base: Path, *, root: Path = Path("/"), more: Callable[[], Iterable[s
         for value in _VALUE.findall(_read(path)):
             found.update(_of_k3s_token(value) if "::" in value else [value])
     found.update(_of_passwords(_read(root / _K3S / "cred/passwd")))
+    for path in _found(root, WITH_URLS):
+        found.update(_of_logins_in_urls(_read(path)))
     for path in _found(root, DOCKER_LOGINS):
         found.update(_of_docker_login(_read(path)))
     # paths and switches stand where a value could

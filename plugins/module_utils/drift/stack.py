@@ -366,8 +366,7 @@ class Stack:
                     cure=by_hand,
                 )
         for name, one in here.items():
-            kept = name.removeprefix(f"{self.project}_") in PROFILE_VOLUMES
-            if one["project"] == self.project and name not in own and not kept:
+            if one["project"] == self.project and name not in own:
                 cure = f"By hand: docker network rm {name}"
                 self.result.add(
                     "networks", name, "unknown", expected="no such network", found="of no service", cure=cure

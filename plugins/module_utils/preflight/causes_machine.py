@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 SUPPORTED = {"debian": ("12", "13"), "ubuntu": ("22.04", "24.04")}
+VENDOR_ONLY = {"debian": ("12",), "ubuntu": ("22.04",)}
+"""Systems whose own packages the role docker refuses (plugins/module_utils/docker_daemon_common.py)."""
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 MIB = 2**20
 IMAGE_INODES = 20000
@@ -25,7 +27,7 @@ def cause(check: str, found: str, why: str, cure: str) -> Cause:
     return {"check": check, "found": found, "why": why, "cure": cure}
 
 
-def system(facts: Facts, _needs: Facts) -> list[Cause]:
+def system(facts: Facts, needs: Facts) -> list[Cause]:
     """The distribution, the processor, and systemd."""
     told = facts.get("system")
     if not told:
@@ -35,6 +37,10 @@ def system(facts: Facts, _needs: Facts) -> list[Cause]:
     if told["version"] not in SUPPORTED.get(told["id"], ()):
         why = "Docker's packages and what the roles know of them are of other systems."
         found.append(cause("system", f"The system is {told['name']}.", why, f"install one of these on it: {known}"))
+    elif told["version"] in VENDOR_ONLY.get(told["id"], ()) and needs.get("docker_source") == "distribution":
+        why = "This project needs Compose v2 and Engine 25."
+        cure = "docker_source: vendor in the inventory takes Docker's own packages (roles/docker/README.md)"
+        found.append(cause("system", f"{told['name']} itself has no Docker that is new enough.", why, cure))
     if told["machine"] not in MACHINES:
         why = "The images and k3s are built for amd64 and arm64."
         found.append(cause("processor", f"The processor is {told['machine']}.", why, "take a server with one of these"))
@@ -54,7 +60,10 @@ def memory(facts: Facts, needs: Facts) -> list[Cause]:
     swap = told.get("swap_bytes", 0) // MIB
     text = f"The server has {total} MiB of memory, and {swap} MiB of swap, which does not count."
     why = f"The stack with k3s needs {least} MiB; with less the kernel kills Mongo, Kafka or k3s."
-    cure = f"give the server more memory, or lower integr8scode_min_memory_mb (now {least}) if you know better"
+    setting = int(needs.get("memory_setting", least))
+    cure = f"give the server more memory, or lower integr8scode_min_memory_mb (now {setting}) if you know better"
+    if setting < least:
+        cure = "give the server more memory, or take a profile out of integr8scode_profiles, whose services count"
     return [cause("memory", text, why, cure)]
 
 
@@ -149,10 +158,12 @@ def control_groups(facts: Facts, _needs: Facts) -> list[Cause]:
         return []
     text = f"The kernel offers no control group for {', '.join(told['missing'])} (cgroup v{told['version']})."
     why = "Limits of containers and pods do nothing without, and k3s does not start."
-    cure = (
-        "add to the kernel's command line (/etc/default/grub, then update-grub; on a Raspberry Pi "
-        "/boot/firmware/cmdline.txt): cgroup_enable=memory cgroup_memory=1, then reboot"
-    )
+    cure = "boot with control groups of version 2: systemd.unified_cgroup_hierarchy=1 on the kernel's command line"
+    if "memory" in told["missing"]:
+        cure = (
+            "add to the kernel's command line (/etc/default/grub, then update-grub; on a Raspberry Pi "
+            "/boot/firmware/cmdline.txt): cgroup_enable=memory cgroup_memory=1, then reboot"
+        )
     return [cause("cgroup", text, why, cure)]
 
 
@@ -186,7 +197,7 @@ def packages(facts: Facts, _needs: Facts) -> list[Cause]:
             f"{lock['name'] or 'A program'} (pid {lock['pid']}), which was started {lock['seconds'] / 60:.0f} minutes "
             "ago, holds apt's lock."
         )
-        cure = f"wait for its end; {ON_SERVER} `ps -fp {lock['pid']}` tells what it is: kill {lock['pid']} if it hangs"
+        cure = f"wait for its end and run again; {ON_SERVER} `ps -fp {lock['pid']}` tells what it is at"
         found.append(cause("apt_lock", text, "Nothing can be installed meanwhile.", cure))
     why = "Two of a kind fight for ports, networks and the firewall's rules, and `docker` may mean the other one."
     return found + [

@@ -11,6 +11,7 @@ from typing import Any
 
 Cause = dict[str, str]
 K3S_UNIT = "k3s.service"
+SSH_UNITS = ("ssh.service", "sshd.service", "ssh.socket", "sshd.socket")
 
 
 def _cause(check: str, found: str, why: str, cure: str) -> Cause:
@@ -54,7 +55,8 @@ def _is_ours(state: Mapping[str, Any], port: str, holder: Mapping[str, Any]) -> 
     """Whether k3s or the stack holds it, as on every second run."""
     if holder["unit"] == K3S_UNIT:
         return True
-    if holder["name"] not in {"docker-proxy", "haproxy"}:
+    # without a userland proxy the engine itself holds them
+    if holder["name"] not in {"docker-proxy", "dockerd"}:
         return False
     published = state.get("published", {}).get(port)
     if published:
@@ -71,6 +73,8 @@ def _who(state: Mapping[str, Any], port: str, holder: Mapping[str, Any]) -> tupl
     container = published["name"] if published else holder["container"][:12]
     if container:
         return f"{holder['name']} ({pid}, container {container})", f"docker stop {container}"
+    if holder["name"] == "sshd" or holder["unit"] in SSH_UNITS:
+        return f"sshd ({pid})", "move sshd to another port: whoever stops it locks themselves out"
     if holder["unit"].endswith(".socket"):
         return f"{holder['unit']} of systemd", f"systemctl disable --now {holder['unit']}"
     if holder["unit"].endswith(".service"):

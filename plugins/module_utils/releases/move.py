@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from ansible.module_utils.atomic_files import Access, read_file, write_file
 from ansible.module_utils.releases import executions
-from ansible.module_utils.releases.compose import Compose
+from ansible.module_utils.releases.compose import Compose, ComposeError, EngineLostError
 from ansible.module_utils.releases.containers import Stack, addresses, patiently, problem_of, stop_and_remove
 from ansible.module_utils.releases.edge import Edge, EdgeError
 from ansible.module_utils.releases.job import Settings
@@ -83,6 +83,11 @@ class Move:
     def due(self) -> list[str]:
         """Services that are not what the release says, or are unhealthy, in no order."""
         return self.rolling.due(self.hashes)
+
+    @property
+    def beside(self) -> set[str]:
+        """Services that the application does not need: those of the profiles."""
+        return set(self.hashes) - {*self.settings.infrastructure, "edge", *SERVING, *self.settings.workers}
 
     def orphans(self) -> list[str]:
         """Services that run and that the release does not have."""
@@ -194,7 +199,7 @@ class Move:
         if first:
             # nobody is served yet: everything at once
             with self._doing("start", "starting the application"):
-                self._up([one for one in due if one not in self.settings.infrastructure and one != "edge"])
+                self._up([one for one in due if one in (*SERVING, *self.settings.workers)])
         else:
             rest = [one for one in (*SERVING, *self.settings.workers) if one in self.hashes and one not in due]
             due += self.rolling.sick_after_start([one for one in rest if only is None or one in only])
@@ -202,15 +207,8 @@ class Move:
                 if service in due or ((only is None or service in only) and len(self.stack.of(service)) > 1):
                     self._serving(service)
             self._workers([one for one in due if one in self.settings.workers], waiting=waiting)
-            others = [
-                one
-                for one in due
-                if one not in (*self.settings.infrastructure, "edge", *SERVING, *self.settings.workers)
-            ]
-            if others:
-                with self._doing("others", f"starting {', '.join(others)}"):
-                    self._up(others)
             self._take_requests()
+        self._others([one for one in due if one in self.beside])
         self._orphans()
         with self._doing("reload", "having programs load newer files"):
             if any(self.readers(check=False).values()):
@@ -303,6 +301,18 @@ class Move:
         self._touch(services)
         if services:
             patiently(lambda: self.compose.up(services))
+
+    def _others(self, services: list[str]) -> None:
+        """What runs beside the application; that it does not start is told, and takes no good release back."""
+        if not services:
+            return
+        with self._doing("others", f"starting {', '.join(services)}"):
+            try:
+                self._up(services)
+            except EngineLostError:
+                raise
+            except ComposeError as error:
+                self.journal.say("others", "running", str(error))
 
     def _orphans(self) -> None:
         for service in self.orphans():

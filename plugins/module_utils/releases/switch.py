@@ -168,7 +168,7 @@ class Switch:
     def _verify(self, move: Move, expected: dict[str, str], stable: float, known: set[str]) -> None:
         """Raises one of FAILURES."""
         deadline = time.monotonic() + self.settings.healthy_timeout_seconds
-        verifier = Verifier(self.stack, move.edge, expected, deadline, known)
+        verifier = Verifier(self.stack, move.edge, expected, deadline, known, beside=move.beside)
         with self.journal.step("verify", "asking what serves, from outside and from inside"):
             verifier.wait_until_well()
             verifier.edge_serves_these()
@@ -182,6 +182,7 @@ class Switch:
         if stable and (move.touched or move.reloaded):
             with self.journal.step("stable", f"watching for {stable:.0f} s that nothing ends or restarts"):
                 verifier.watch(max(0.0, stable - move.seconds_of_stability()))
+        verifier.look_beside()
         self.notes += verifier.notes
 
     # -- back

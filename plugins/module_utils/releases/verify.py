@@ -142,6 +142,7 @@ class Verifier:
     deadline: by ``time.monotonic()``, for everything but the stable window.
     known: ids of the containers that were there before anything was changed: any restart of another one counts, of
         these only one in the stable window. None for all.
+    beside: services that the application does not need; what is wrong with them is noted, and no reason to go back.
     """
 
     def __init__(
@@ -151,15 +152,18 @@ class Verifier:
         hashes: dict[str, str],
         deadline: float,
         known: Collection[str] | None = None,
+        *,
+        beside: Collection[str] = (),
     ) -> None:
         self.stack, self.edge, self.hashes, self.deadline = stack, edge, hashes, deadline
         self.known = known
+        self.beside = frozenset(beside)
         self.notes: list[str] = []
 
     def problem(self, services: Sequence[str] | None = None) -> tuple[str, list[Any]] | None:
         """The first service that is not as it should be, with its containers."""
         found = self.stack.containers()
-        for service in services or sorted(self.hashes):
+        for service in services or sorted(set(self.hashes) - self.beside):
             ours = found.get(service, [])
             if not ours:
                 return f"{service} has no container", []
@@ -215,7 +219,7 @@ class Verifier:
         end = time.monotonic() + seconds
         while True:
             for service, ours in self.stack.containers().items():
-                for container in ours:
+                for container in () if service in self.beside else ours:
                     restarts = container.attrs["RestartCount"] - before.get(container.id, 0)
                     if restarts > 0:
                         raise ServiceError(f"{service} restarted {restarts} time(s) while it was watched", [container])
@@ -226,6 +230,13 @@ class Verifier:
             if left <= 0:
                 return
             time.sleep(min(1.0, left))
+
+    def look_beside(self) -> None:
+        """Note what is wrong with the services that the application does not need."""
+        for service in sorted(self.beside & set(self.hashes)):
+            found = self.problem([service])
+            if found:
+                self.notes.append(f"{found[0]}. The application does not need it: the release serves")
 
     # -- from outside
 

@@ -276,6 +276,8 @@ def planted(tmp_path: Path) -> tuple[Path, Path, dict[str, str]]:
                 "registry",
                 "old",
                 "passwd",
+                "proxy",
+                "user_of_a_proxy",
             ]
         )
     }
@@ -298,6 +300,10 @@ def planted(tmp_path: Path) -> tuple[Path, Path, dict[str, str]]:
         root / "etc/wireguard/wg0.conf": f"[Interface]\nPrivateKey = {secrets['wire']}\n",
         root / "etc/systemd/system/k3s.service.env": f"K3S_TOKEN='{secrets['env']}'\n",
         root / "etc/rancher/k3s/registries.yaml": f"configs:\n  x:\n    auth:\n      password: {secrets['registry']}\n",
+        root / "etc/docker/daemon.json": json.dumps(
+            {"proxies": {"http-proxy": f"http://me:{secrets['proxy']}@proxy.example.org:3128"}}
+        ),
+        root / "etc/environment": f"http_proxy=http://{secrets['user_of_a_proxy']}@proxy.example.org:3128\n",
         root / "etc/rancher/k3s/config.yaml": "token-file: /etc/rancher/k3s/token\nnode-ip: 192.0.2.1\n",
     }
     for path, text in files.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.module_utils.docker_daemon_common import VENDOR_ONLY
 from ansible.module_utils.preflight import causes_machine as machine
 from ansible.module_utils.preflight import causes_stack as stack
 
@@ -104,7 +105,7 @@ CAUSES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "dpkg --configure -a",
     ),
     "dpkg's journal": (changed("packages", interrupted=True), "dpkg", "was interrupted.", "dpkg --configure -a"),
-    "apt's lock": (changed("packages", lock=LOCK), "apt_lock", "apt-get (pid 812), which was started 50", "kill 812"),
+    "apt's lock": (changed("packages", lock=LOCK), "apt_lock", "apt-get (pid 812), which was started 50", "ps -fp 812"),
     "another Docker": (
         changed("packages", others=[["Docker as a snap", "snap remove docker"]]),
         "other_software",
@@ -306,3 +307,50 @@ def test_kubernetes_out_of_the_workers_reach_is_refused_where_it_is_needed() -> 
     assert "k8s-worker: no answer" in found["found"]
     assert "recover-k3s.yml" in found["cure"]
     assert stack.causes({**SERVER, "kubernetes": broken}, {**NEEDS, "kubernetes": False}) == []
+
+
+@pytest.mark.parametrize(("name", "unit"), [("sshd", "ssh.service"), ("systemd", "ssh.socket")])
+def test_nobody_is_told_to_stop_the_way_in(name: str, unit: str) -> None:
+    holder = {"name": name, "pid": 1, "unit": unit, "container": ""}
+    (found,) = stack.causes({**SERVER, "listeners": {"443": holder}}, NEEDS)
+    assert "sshd" in found["found"]
+    assert "disable" not in found["cure"]
+    assert "another port" in found["cure"]
+
+
+@pytest.mark.parametrize("name", ["docker-proxy", "dockerd"])
+def test_ports_of_the_stack_are_its_own_with_and_without_a_userland_proxy(name: str) -> None:
+    holder = {"name": name, "pid": 700, "unit": "docker.service", "container": ""}
+    state = {**SERVER, "listeners": {"443": holder}, "published": {"443": {"name": "edge-1", "ours": True}}}
+    assert stack.causes(state, NEEDS) == []
+
+
+def test_another_haproxy_is_another_program() -> None:
+    holder = {"name": "haproxy", "pid": 700, "unit": "haproxy.service", "container": ""}
+    state = {**SERVER, "listeners": {"443": holder}, "docker": {"available": False}, "release": {"id": "x"}}
+    assert len(stack.causes(state, NEEDS)) == 1
+
+
+@pytest.mark.parametrize(("source", "count"), [("distribution", 1), ("vendor", 0), ("", 0)])
+def test_older_systems_need_dockers_own_packages(source: str, count: int) -> None:
+    facts = {**WELL, **changed("system", version="12", name="Debian 12")}
+    found = machine.causes(facts, {**NEEDS, "docker_source": source})
+    assert len(found) == count
+    assert all("docker_source: vendor" in one["cure"] for one in found)
+
+
+def test_older_systems_are_those_of_the_role_docker() -> None:
+    assert {(name, one) for name, all_of in machine.VENDOR_ONLY.items() for one in all_of} == VENDOR_ONLY
+
+
+def test_memory_that_profiles_ask_for_is_told_as_theirs() -> None:
+    facts = {**WELL, **changed("memory", total_bytes=7100 * MIB)}
+    (found,) = machine.causes(facts, {**NEEDS, "memory_mb": 7330, "memory_setting": 7000})
+    assert "integr8scode_profiles" in found["cure"]
+    assert "lower" not in found["cure"]
+
+
+def test_the_cure_for_a_control_group_is_that_group_s() -> None:
+    for missing, cure in ((["memory"], "cgroup_enable=memory"), (["pids"], "unified_cgroup_hierarchy")):
+        (found,) = machine.causes({**WELL, **changed("cgroup", missing=missing)}, NEEDS)
+        assert cure in found["cure"]

@@ -560,9 +560,34 @@ def test_a_service_that_was_removed_comes_back(server: FakeServer) -> None:
 
 def test_a_service_that_is_new_goes_again(server: FakeServer) -> None:
     server.deployed("one")
-    server.release("two", grafana={"dies_after": 15})
-    undone(server, server.switch("two"), "grafana restarted")
+    server.release("two", grafana={}, result_processor={"hash": "two", "dies_after": 20})
+    undone(server, server.switch("two"), "result-processor restarted")
     assert "grafana" not in server.hashes()
+
+
+@pytest.mark.parametrize("how", [{"healthy_after": None}, {"unhealthy_after": 5}])
+def test_what_is_beside_the_application_takes_no_good_release_back(server: FakeServer, how: dict[str, Any]) -> None:
+    server.deployed("one")
+    server.release("two", grafana=how)
+    outcome = server.switch("two")
+    assert outcome.result == "ok"
+    assert "The application does not need it" in " ".join(outcome.sentences)
+
+
+def test_a_restart_of_what_is_beside_the_application_does_not_count(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", grafana={"dies_after": 15})
+    assert server.switch("two").result == "ok"
+
+
+def test_that_it_cannot_even_be_started_is_told(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", grafana={})
+    server.failing["up --detach --no-build --pull never grafana"] = "port is already allocated"
+    outcome = server.switch("two")
+    assert outcome.result == "ok"
+    assert "grafana has no container" in " ".join(outcome.sentences)
+    assert "port is already allocated" in server.told()
 
 
 def test_passwords_that_cannot_be_set_are_not_set_by_the_way_back_either(server: FakeServer) -> None:
