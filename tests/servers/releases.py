@@ -17,7 +17,7 @@ from typing import Any
 from lab.registry import Registry
 from lab.settings import Settings
 from tests.servers.conftest import ROOT
-from tests.servers.test_site import BASE, SECRETS, SERVICES
+from tests.servers.test_site import BASE, SECRETS, STACK
 
 LONG = bool(os.environ.get("INTEGR8SCODE_TEST_LONG"))
 
@@ -33,8 +33,10 @@ NEVER_HEALTHY, DYING, CRASHING, WRONG_KEY, NO_COORDINATOR = (
 
 RUNS = "/var/lib/integr8scode/runs"
 UNIT = "integr8scode-switch.service"
+# these servers have no profile on
+SERVICES = {name for name, service in STACK.items() if not service.get("profiles")}
 INFRASTRUCTURE = {"mongo", "redis", "kafka", "edge"}
-APPLICATION = set(SERVICES) - INFRASTRUCTURE
+APPLICATION = SERVICES - INFRASTRUCTURE
 LOGIN = {"username": "user", "password": SECRETS["vault_integr8scode_user_password"]}
 REPOSITORIES = ("hardmax71/integr8scode/backend", "hardmax71/integr8scode/frontend")
 

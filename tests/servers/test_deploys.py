@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.servers.test_site import STACK
+
 BASE = "/opt/integr8scode"
 INFRASTRUCTURE = {"mongo", "redis", "kafka", "edge"}
+BESIDE = {name for name, service in STACK.items() if service.get("profiles")}
 REGISTRY = "registry.lab.test"
 
 
@@ -68,7 +71,7 @@ def test_another_release_replaces_the_application_alone_and_back(host: Any, play
         assert run.returncode == 0, run.stdout + run.stderr
         after = containers(host)
         assert after.keys() == before.keys()
-        assert {service for service in after if after[service] == before[service]} == INFRASTRUCTURE
+        assert {service for service in after if after[service] == before[service]} == INFRASTRUCTURE | BESIDE
         assert json.loads(host.file(f"{BASE}/current/release.json").content_string)["tag"] == tag
         before = after
 
