@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from tests.servers import leak_search
-from tests.servers.conftest import ROOT, connections
+from tests.servers.conftest import ROOT
 from tests.servers.leak_search import Mark
 from tests.servers.releases import NEVER_HEALTHY
 from tests.servers.snapshot import differences, snapshot
@@ -113,12 +113,12 @@ def forms(text: str) -> dict[str, str]:
 class Machine:
     """The server by ssh as the user ops, where scripts come by standard input: no command line holds what they do."""
 
-    inventory: Path
+    way: dict[str, Any]
 
     @property
     def command(self) -> list[str]:
         """What reaches it, up to the command that it is to run."""
-        way = connections(str(self.inventory))[SERVER]
+        way = self.way
         return [
             "ssh", *shlex.split(way["ansible_ssh_common_args"]), "-o", "LogLevel=ERROR",
             "-i", way["ansible_ssh_private_key_file"], "-p", str(way["ansible_port"]),
@@ -250,9 +250,8 @@ class Trial:
         return found
 
     @contextmanager
-    def watch(self) -> Iterator[Machine]:
+    def watch(self, server: Machine) -> Iterator[None]:
         """Look at the processes of this machine and of the server for the time of the block; then search."""
-        server = Machine(self.inventory)
         here = self.folder / "stop"
         server.script(f"rm -f {STOP}")
         with (
@@ -260,7 +259,7 @@ class Trial:
             watched([*server.command, "sudo", "python3", "-"], self.mark, STOP) as theirs,
         ):
             try:
-                yield server
+                yield
             finally:
                 here.touch()
                 server.script(f"touch {STOP}")
@@ -330,7 +329,8 @@ def make_trial(folders: Callable[[str], Path], server_named: Callable[[str], Any
     said = trial.run("bootstrap", "playbooks/bootstrap.yml")
     assert trial.codes["bootstrap"] == 0, said[-5000:]
     host = server_named(SERVER)
-    with trial.watch() as server:
+    server = Machine(host.connection)
+    with trial.watch(server):
         trial.run(REFUSED, "playbooks/site.yml", inventory=refused)
         for name in CHECKS:
             if name == "changed-by-hand":
