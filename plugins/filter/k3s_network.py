@@ -78,14 +78,9 @@ def k3s_environment(
     if not http_proxy and not https_proxy:
         return ""
     networks = [str(config.get(key) or default) for key, default in _NETWORKS.items()]
-    own = [
-        "localhost",
-        "127.0.0.0/8",
-        *addresses,
-        *networks,
-        ".svc",
-        f".{config.get('cluster-domain') or 'cluster.local'}",
-    ]
+    names = [".svc", f".{config.get('cluster-domain') or 'cluster.local'}"]
+    # programs that know no networks look for the address itself
+    own = ["localhost", "127.0.0.1", "127.0.0.0/8", "::1", *addresses, *networks, *names]
     direct = [part.strip() for one in [*own, *_items(no_proxy)] for part in str(one).split(",")]
     values = {
         "HTTP_PROXY": http_proxy,

@@ -19,8 +19,12 @@ def digest(path: str) -> str:
     """The sha256 of a file; empty when there is none."""
     if not os.path.isfile(path):
         return ""
+    summed = hashlib.sha256()
+    # not hashlib.file_digest: Ubuntu 22.04's Python has none
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(BLOCK):
+            summed.update(block)
+    return summed.hexdigest()
 
 
 def use_proxy(environment: str) -> None:

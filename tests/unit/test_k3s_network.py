@@ -144,11 +144,12 @@ def test_the_clusters_own_traffic_does_not_go_to_the_proxy() -> None:
     found = lines(network.k3s_environment("http://p:3128", "", ["a.example.org", "10.42.0.0/16"], ["10.0.0.5", ""], {}))
     assert found == {
         "HTTP_PROXY": "http://p:3128",
-        "NO_PROXY": "localhost,127.0.0.0/8,10.0.0.5,10.42.0.0/16,10.43.0.0/16,.svc,.cluster.local,a.example.org",
+        "NO_PROXY": "localhost,127.0.0.1,127.0.0.0/8,::1,10.0.0.5,10.42.0.0/16,10.43.0.0/16,.svc,.cluster.local,"
+        "a.example.org",
     }
     config = {"cluster-cidr": "10.9.0.0/16,fd00::/56", "service-cidr": "10.8.0.0/16", "cluster-domain": "x.test"}
     other = lines(network.k3s_environment("", "http://p:3128", "a, b", [], config))
-    assert other["NO_PROXY"] == "localhost,127.0.0.0/8,10.9.0.0/16,fd00::/56,10.8.0.0/16,.svc,.x.test,a,b"
+    assert other["NO_PROXY"] == "localhost,127.0.0.1,127.0.0.0/8,::1,10.9.0.0/16,fd00::/56,10.8.0.0/16,.svc,.x.test,a,b"
 
 
 def test_without_a_proxy_there_is_no_environment() -> None:
@@ -541,3 +542,13 @@ def test_the_role_tells_every_problem_at_once() -> None:
         "k3s_airgap_images": ["a"],
     }
     assert len(evaluate(known["__k3s_network_problems"], known)) == 4
+
+
+def test_the_preflight_of_the_whole_run_tells_them_too() -> None:
+    known = role_variables("k3s") | role_variables("integr8scode")
+    known |= {"__integr8scode_whole": True, "k3s_registries": {"mirror": {}}, "k3s_release_url": "/srv/carry"}
+    (problem,) = evaluate("{{ __integr8scode_k3s_problems }}", known)
+    assert "has mirror, which k3s would skip in silence" in problem
+    assert evaluate("{{ __integr8scode_k3s_problems }}", known | {"k3s_registries": {}}) == []
+    # a folder of the controller is no name that the server has to find
+    assert evaluate("{{ __integr8scode_k3s_host }}", known) == ""
