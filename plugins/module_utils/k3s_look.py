@@ -163,6 +163,7 @@ def look(module: Runs, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], l
         "architecture": ARCHITECTURES[machine][0] if machine in ARCHITECTURES else machine,
         "node_interface": present_fixed is not None,
         "fixed_node_addresses": present_fixed or [],
+        "airgap_images": os.path.exists(f"{CONFIG_FOLDER}/airgap-images.json"),
         "container": in_container(),
     }
     return facts, problems

@@ -14,8 +14,15 @@ description:
 options:
   version: {type: str, required: true, description: Release to install.}
   architecture: {type: str, required: true, choices: [amd64, arm64], description: The server's processor.}
-  release_url: {type: str, required: true, description: "The releases' folder; file:// for an offline directory."}
+  release_url:
+    description:
+      - The releases' folder as a URL; file:// for one on the server. A path without scheme is one on the controller,
+        from where the action of the same name brings the file when the server lacks it.
+    type: str
+    required: true
   checksum: {type: str, default: "", description: The sha256 that the file must have; empty asks the vendor's list.}
+  file: {type: path, default: "", description: The file itself on this server, in place of a download; of the action.}
+  environment: {type: str, default: "", description: Text of k3s.service.env whose proxies the download uses.}
 author: integr8scode-ansible
 """
 
@@ -31,78 +38,17 @@ RETURN = r"""
 sha256: {description: Checksum of the file that is (in check mode, would be) installed., type: str, returned: always}
 """
 
-import hashlib
 import os
 import tempfile
 from typing import Any
-from urllib.error import URLError
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.k3s_common import (
-    BINARY,
-    PENDING,
-    K3sError,
-    asset_urls,
-    check_checksum,
-    checksum_from_list,
-    parse_version,
-)
-from ansible.module_utils.urls import ConnectionError as UrlConnectionError
-from ansible.module_utils.urls import SSLValidationError, open_url
+from ansible.module_utils.k3s_common import BINARY, PENDING, K3sError, asset_urls, check_checksum, parse_version
+from ansible.module_utils.k3s_download import digest, fetch, use_proxy, vendor_checksum
 
 KUBECTL = "/usr/local/bin/kubectl"
-BLOCK = 1024 * 1024
-
-
-def digest(path: str) -> str:
-    """The sha256 of a file; empty when there is none."""
-    if not os.path.isfile(path):
-        return ""
-    summed = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            summed.update(block)
-    return summed.hexdigest()
-
-
-def fetch(url: str, path: str) -> str:
-    """Download a URL into a file; the sha256 of what arrived. Raises K3sError when it cannot."""
-    summed = hashlib.sha256()
-    try:
-        with (
-            open_url(url, timeout=60, http_agent="integr8scode-ansible", follow_redirects="safe") as answer,
-            open(path, "wb") as file,
-        ):
-            while block := answer.read(BLOCK):
-                summed.update(block)
-                file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-    except (URLError, SSLValidationError, UrlConnectionError, OSError, ValueError) as error:
-        raise K3sError(
-            f"{url} cannot be downloaded: {error}. Check the way there (proxy, DNS, disk), or set k3s_release_url to "
-            f"a mirror "
-            "with the same layout, or to file:///… on the server. Nothing has been installed."
-        ) from error
-    return summed.hexdigest()
-
-
-def vendor_checksum(list_url: str, asset: str, folder: str) -> str:
-    """The checksum of an asset by the vendor's list.
-
-    Raises K3sError for a list that anybody on the way could have written.
-    """
-    if urlsplit(list_url).scheme not in {"https", "file"}:
-        raise K3sError(
-            f"k3s_checksums has no entry for this processor, and a checksum list over plain http ({list_url}) proves "
-            f"nothing. "
-            "Set k3s_checksums, or use https. Nothing has been changed."
-        )
-    path = os.path.join(folder, "sha256sum.txt")
-    fetch(list_url, path)
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return checksum_from_list(file.read(), asset)
+SETTING = "k3s_release_url"
 
 
 def install(url: str, wanted: str) -> None:
@@ -110,7 +56,7 @@ def install(url: str, wanted: str) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(BINARY), prefix=".k3s-")
     os.close(descriptor)
     try:
-        found = fetch(url, temporary)
+        found = fetch(url, temporary, setting=SETTING)
         if found != wanted:
             raise K3sError(
                 f"{url} has the sha256 {found}, expected was {wanted}: refused, nothing has been installed, and a k3s "
@@ -129,19 +75,21 @@ def install(url: str, wanted: str) -> None:
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work; what it returns to Ansible."""
     parameters = module.params
+    use_proxy(parameters["environment"])
     version = parse_version(parameters["version"])
     url, list_url = asset_urls(parameters["release_url"], version, parameters["architecture"])
     if parameters["checksum"]:
         wanted = check_checksum(parameters["checksum"])
     else:
-        wanted = vendor_checksum(list_url, url.rsplit("/", 1)[-1], module.tmpdir)
+        asset = url.rsplit("/", 1)[-1]
+        wanted = vendor_checksum(list_url, asset, module.tmpdir, setting=SETTING, pins="k3s_checksums")
     replace = digest(BINARY) != wanted
     # the vendor's script also makes the link, and also leaves another kubectl alone
     link = not os.path.lexists(KUBECTL)
     if not link and os.path.realpath(KUBECTL) != BINARY:
         module.warn(f"{KUBECTL} is another program and was left alone; use 'k3s kubectl'.")
     if replace and not module.check_mode:
-        install(url, wanted)
+        install(f"file://{quote(parameters['file'])}" if parameters["file"] else url, wanted)
     if link and not module.check_mode:
         os.symlink("k3s", KUBECTL)
     return {"changed": replace or link, "sha256": wanted}
@@ -155,6 +103,8 @@ def main() -> None:
             "architecture": {"type": "str", "required": True, "choices": ["amd64", "arm64"]},
             "release_url": {"type": "str", "required": True},
             "checksum": {"type": "str", "default": ""},
+            "file": {"type": "path", "default": ""},
+            "environment": {"type": "str", "default": "", "no_log": True},
         },
         supports_check_mode=True,
     )

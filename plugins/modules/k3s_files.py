@@ -9,6 +9,8 @@ short_description: Write the files of k3s
 description:
   - Writes each file whose content, owner or mode differs, in one step. A file that k3s or systemd reads at its start is
     marked as waiting for a restart (C(/run/k3s-restart.pending)), so that an interrupted run is made up for.
+  - Files with secrets are options of their own, since Ansible does not recognise a secret inside a list when it logs a
+    module's call. Their diff says only that they changed.
   - Loads kernel modules and applies settings only where this server has a kernel of its own.
 options:
   files:
@@ -22,13 +24,25 @@ options:
       mode: {type: str, required: true, description: "Octal, as in '0600'; owner and group are root."}
       role: {type: str, default: restart, choices: [restart, modules, sysctl],
              description: What makes it count}
-  token:
-    description:
-      - The cluster's token, written for root alone and kept out of logs and diffs. It is no entry of O(files), since
-        Ansible does not recognise a secret inside a list when it logs a module's call.
-    type: str
-    required: true
+  folders:
+    description: Folders that hold nothing but O(files); other files in them are removed, and an empty one, too.
+    type: list
+    elements: path
+    default: []
+  token: {type: str, required: true, description: "The cluster's token, written for root alone."}
   token_path: {type: path, default: /etc/rancher/k3s/token, description: Where the token goes.}
+  registries:
+    description:
+      - Text of registries.yaml, for root alone, since it may hold logins. Empty removes the file where this project
+        has written it, and leaves one that was made by hand.
+    type: str
+    default: ""
+  registries_path: {type: path, default: /etc/rancher/k3s/registries.yaml, description: Where it goes.}
+  environment:
+    description: Text of the unit's environment, for root alone, since a proxy's URL may hold a login. Empty as above.
+    type: str
+    default: ""
+  environment_path: {type: path, default: /etc/systemd/system/k3s.service.env, description: Where it goes.}
   apply_kernel: {type: bool, required: true, description: Whether modules are loaded and settings applied, too.}
 author: integr8scode-ansible
 """
@@ -44,6 +58,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 written: {description: Paths that changed., type: list, returned: always}
+removed: {description: Paths that were removed., type: list, returned: always}
 kernel: {description: Modules that were loaded and files of settings that were applied., type: list, returned: always}
 """
 
@@ -54,6 +69,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.k3s_common import PENDING, K3sError
+
+# First line of what this project may also remove; plugins/filter/k3s_network.py writes it.
+MARK = "# Managed by Ansible (role k3s).\n"
 
 
 def state(path: str) -> tuple[str | None, int, tuple[int, int]]:
@@ -134,7 +152,7 @@ def make_diff(path: str, old: tuple[str | None, int], new: tuple[str, int], *, s
     """What --diff shows of a file (text and mode before and after); of a secret only whether it changed."""
     before, after = old[0] or "", new[0]
     if secret:
-        after = "(a secret)\n" if before == after else "(another secret)\n"
+        after = "" if not after else "(a secret)\n" if before == after else "(another secret)\n"
         before = "(a secret)\n" if before else ""
     return {
         "before_header": path if old[0] is None else f"{path} {old[1]:04o}",
@@ -144,25 +162,70 @@ def make_diff(path: str, old: tuple[str | None, int], new: tuple[str, int], *, s
     }
 
 
+def wanted_files(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every file, those with secrets too; `content` is None where there shall be none."""
+    files = [dict(entry) for entry in parameters["files"]]
+    token = {"path": parameters["token_path"], "content": parameters["token"] + "\n"}
+    optional = [
+        {"path": parameters[f"{name}_path"], "content": parameters[name] or None}
+        for name in ("registries", "environment")
+    ]
+    return files + [{**entry, "mode": "0600", "role": "restart", "secret": True} for entry in [token, *optional]]
+
+
+def strangers(folder: str, files: list[dict[str, Any]]) -> list[str]:
+    """Files in a folder that are none of the wanted ones; a folder in it is nobody's of this project."""
+    known = {entry["path"] for entry in files}
+    try:
+        names = sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    paths = [f"{folder.rstrip('/')}/{name}" for name in names]
+    return [path for path in paths if path not in known and not os.path.isdir(path)]
+
+
+def mark_restart() -> None:
+    """Have k3s restarted, also by a later run when this one is interrupted."""
+    with open(PENDING, "w", encoding="utf-8"):
+        pass
+
+
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work; what it returns to Ansible."""
-    written, kernel, diff = [], [], []
+    written, removed, kernel, diff = [], [], [], []
     parameters = module.params
-    token = {"path": parameters["token_path"], "mode": "0600", "role": "restart", "content": parameters["token"] + "\n"}
-    for entry in [*parameters["files"], token]:
+    files = wanted_files(parameters)
+    for entry in files:
         path, mode, text = entry["path"], int(entry["mode"], 8), entry["content"]
         old, old_mode, owner = state(path)
-        if (old, old_mode, owner) != (text, mode, (0, 0)):
+        if text is None:
+            if old is not None and old.startswith(MARK):
+                removed.append(path)
+                diff.append(make_diff(path, (old, old_mode), ("", 0), secret=True))
+        elif (old, old_mode, owner) != (text, mode, (0, 0)):
             written.append(path)
-            diff.append(make_diff(path, (old, old_mode), (text, mode), secret=entry is token))
+            diff.append(make_diff(path, (old, old_mode), (text, mode), secret=entry.get("secret", False)))
             if not module.check_mode:
                 if entry["role"] == "restart":
-                    with open(PENDING, "w", encoding="utf-8"):
-                        pass
+                    mark_restart()
                 write(path, text, mode)
         if parameters["apply_kernel"]:
             kernel += apply_kernel(module, entry)
-    return {"changed": bool(written or kernel), "written": written, "kernel": kernel, "diff": diff}
+    removed += [path for folder in parameters["folders"] for path in strangers(folder, files)]
+    if removed and not module.check_mode:
+        mark_restart()
+        remove(removed, parameters["folders"])
+    changed = bool(written or removed or kernel)
+    return {"changed": changed, "written": written, "removed": removed, "kernel": kernel, "diff": diff}
+
+
+def remove(paths: list[str], folders: list[str]) -> None:
+    """Remove files, and the folders that have nothing left."""
+    for path in paths:
+        os.unlink(path)
+    for folder in folders:
+        if os.path.isdir(folder) and not os.listdir(folder):
+            os.rmdir(folder)
 
 
 def main() -> None:
@@ -178,6 +241,11 @@ def main() -> None:
             "files": {"type": "list", "elements": "dict", "options": entry, "required": True},
             "token": {"type": "str", "required": True, "no_log": True},
             "token_path": {"type": "path", "default": "/etc/rancher/k3s/token", "no_log": False},
+            "folders": {"type": "list", "elements": "path", "default": []},
+            "registries": {"type": "str", "default": "", "no_log": True},
+            "registries_path": {"type": "path", "default": "/etc/rancher/k3s/registries.yaml"},
+            "environment": {"type": "str", "default": "", "no_log": True},
+            "environment_path": {"type": "path", "default": "/etc/systemd/system/k3s.service.env"},
             "apply_kernel": {"type": "bool", "required": True},
         },
         supports_check_mode=True,

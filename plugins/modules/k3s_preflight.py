@@ -32,6 +32,7 @@ installed_version: {description: Release of the binary on the server; empty with
 architecture: {description: amd64 or arm64., type: str, returned: always}
 node_interface: {description: Whether there is an interface for a fixed address., type: bool, returned: always}
 fixed_node_addresses: {description: The addresses that it has., type: list, returned: always}
+airgap_images: {description: Whether archives of images were laid down by k3s_images., type: bool, returned: always}
 container: {description: Whether the server is a container and its kernel another's., type: bool, returned: always}
 """
 

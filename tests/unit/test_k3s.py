@@ -336,6 +336,11 @@ def pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def elsewhere(folder: Path) -> dict[str, str]:
+    """Paths of the optional files that are none of this machine's."""
+    return {"registries_path": str(folder / "registries.yaml"), "environment_path": str(folder / "k3s.service.env")}
+
+
 def test_files_are_written_once(tmp_path: Path, pending: Path, run_module: Any) -> None:
     path = tmp_path / "rancher" / "config.yaml"
     token = tmp_path / "rancher" / "token"
@@ -344,6 +349,7 @@ def test_files_are_written_once(tmp_path: Path, pending: Path, run_module: Any) 
         "files": [{"path": str(path), "content": "a: 1\n", "mode": "0600"}],
         "token": TOKEN,
         "token_path": str(token),
+        **elsewhere(tmp_path),
     }
     assert run_module("k3s_files", args, check=True)["written"] == [str(path), str(token)]
     assert not path.exists()
@@ -361,7 +367,7 @@ def test_files_are_written_once(tmp_path: Path, pending: Path, run_module: Any) 
 
 def test_files_for_the_kernel_need_no_restart(tmp_path: Path, pending: Path, run_module: Any) -> None:
     token = tmp_path / "token"
-    args = {"apply_kernel": False, "files": [], "token": TOKEN, "token_path": str(token)}
+    args = {"apply_kernel": False, "files": [], "token": TOKEN, "token_path": str(token), **elsewhere(tmp_path)}
     run_module("k3s_files", args)
     pending.unlink()
     entry = {"path": str(tmp_path / "k3s.conf"), "content": "x.y = 1\n", "mode": "0644", "role": "sysctl"}
@@ -372,15 +378,15 @@ def test_files_for_the_kernel_need_no_restart(tmp_path: Path, pending: Path, run
 
 def test_token_stays_out_of_the_diff(tmp_path: Path, pending: Path, run_module: Any) -> None:
     path = tmp_path / "token"
-    args = {"apply_kernel": False, "files": [], "token": TOKEN, "token_path": str(path)}
+    args = {"apply_kernel": False, "files": [], "token": TOKEN, "token_path": str(path), **elsewhere(tmp_path)}
     result = run_module("k3s_files", args, diff=True)
     assert path.read_text() == TOKEN + "\n"
     assert path.stat().st_mode & 0o777 == 0o600
     assert result["diff"][0]["after"] == "(another secret)\n"
-    path.write_text("older")
+    path.write_text("the-former-one")
     again = run_module("k3s_files", args, diff=True, check=True)
     assert again["diff"][0]["before"] == "(a secret)\n"
-    assert "older" not in str(again)
+    assert "the-former-one" not in str(again)
     assert TOKEN not in str([result, again])
 
 

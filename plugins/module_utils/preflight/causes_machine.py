@@ -146,7 +146,7 @@ def names(facts: Facts, needs: Facts) -> list[Cause]:
     why = "What is downloaded from there cannot be had."
     cure = (
         f"{ON_SERVER}: cat /etc/resolv.conf; resolvectl status; getent hosts {wanted[0]} (a VPN may have put its own "
-        "server there; without a route to the Internet: a mirror, docs/variables.md)"
+        "server there; without a route to the Internet: docs/air-gap.md)"
     )
     return [cause("dns", f"Not resolved (asked: {servers}): {said}.", why, cure)]
 
