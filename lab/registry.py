@@ -115,7 +115,7 @@ class Registry:
             # 202 asks for the bytes themselves
             if mounted.status_code != requests.codes.created:
                 raise LabError(
-                    f"the lab's registry does not mount {digest} of {repository} in {to}: {mounted.status_code}"
+                    f"the lab's registry does not mount {digest} of {repository} in {to} (status {mounted.status_code})"
                 )
         kind = {"Content-Type": answer.headers["Content-Type"]}
         taken = self._ask("PUT", f"{to}/manifests/{name}", kind, answer.content)
