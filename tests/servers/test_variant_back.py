@@ -178,6 +178,11 @@ def test_the_stack_is_as_it_is_elsewhere(stack: dict[str, dict[str, Any]]) -> No
     assert [backend[f"WEB_{name}"] for name in ("CONCURRENCY", "THREADS", "TIMEOUT")] == ["2", "4", "60"]
 
 
+def test_what_the_profiles_have_stored_stays_and_no_volume_without_a_name(host: Any) -> None:
+    unused = host.check_output("docker volume ls --quiet --filter dangling=true").split()
+    assert sorted(unused) == ["integr8scode_grafana_data", "integr8scode_victoria_data"]
+
+
 def test_the_application_is_told_the_usual(host: Any) -> None:
     config = tomllib.loads(settings(host))
     assert (config["LOG_LEVEL"], config["RATE_LIMITS"], config["K8S_MAX_CONCURRENT_PODS"]) == ("INFO", "100/minute", 10)
