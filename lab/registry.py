@@ -90,6 +90,39 @@ class Registry:
         if not taken.ok:
             raise LabError(f"the lab's registry does not take {repository}:{tag}: {taken.status_code} {taken.text}")
 
+    def copy(self, repository: str, tag: str, to: str) -> str:
+        """Let another repository of the registry have an image under the same tag; no layer is sent again.
+
+        An index is copied with every image that it names. Returns the digest, which stays the same.
+
+        Raises:
+            LabError: there is no such image, or the registry does not take it.
+        """
+        return self._copy(repository, tag, to, tag)
+
+    def _copy(self, repository: str, reference: str, to: str, name: str) -> str:
+        """Copy what a tag or digest names to `to` under `name`; its digest."""
+        answer = self.get(f"{repository}/manifests/{reference}")
+        if not answer.ok:
+            raise LabError(f"{repository} holds no {reference} in the lab's registry (status {answer.status_code})")
+        manifest: dict[str, Any] = answer.json()
+        # a registry takes a manifest only when it has all that it names
+        for image in manifest.get("manifests", []):
+            self._copy(repository, image["digest"], to, image["digest"])
+        blobs = [manifest["config"], *manifest["layers"]] if "config" in manifest else []
+        for digest in dict.fromkeys(blob["digest"] for blob in blobs):
+            mounted = self._ask("POST", f"{to}/blobs/uploads/?mount={digest}&from={repository}", {}, b"")
+            # 202 asks for the bytes themselves
+            if mounted.status_code != requests.codes.created:
+                raise LabError(
+                    f"the lab's registry does not mount {digest} of {repository} in {to} (status {mounted.status_code})"
+                )
+        kind = {"Content-Type": answer.headers["Content-Type"]}
+        taken = self._ask("PUT", f"{to}/manifests/{name}", kind, answer.content)
+        if not taken.ok:
+            raise LabError(f"the lab's registry does not take {to}:{name}: {taken.status_code} {taken.text}")
+        return taken.headers["Docker-Content-Digest"]
+
     def labels(self, repository: str, tag: str) -> dict[str, str] | None:
         """Labels of the image that a tag names; None if there is none (or it is an index of several)."""
         answer = self.get(f"{repository}/manifests/{tag}")

@@ -26,6 +26,8 @@ KINDS: dict[tuple[str, str], tuple[str, str, bool]] = {
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 Definition = Mapping[str, Any]
+OWNERS = ("app.kubernetes.io/part-of", "app.kubernetes.io/managed-by")
+"""Labels that say whose an object is."""
 
 
 class DefinitionError(ApiError):
@@ -191,6 +193,24 @@ class Planner:
                 f"namespace {namespace} got no service account `default` within {self._timeout:g} s, so no pod can "
                 "start there. Cure: k3s' controller-manager makes it; look at `journalctl -u k3s`, run this again"
             )
+
+
+def former_namespaces(client: Client, definitions: Iterable[Definition]) -> list[str]:
+    """Namespaces that these definitions have made under another name: they have the labels that say so.
+
+    They are told, never removed: people may have made something there.
+    """
+    wanted = [definition["metadata"] for definition in definitions if definition["kind"] == "Namespace"]
+    labels = [{key: value for key, value in (one.get("labels") or {}).items() if key in OWNERS} for one in wanted]
+    marks = [one for one in labels if len(one) == len(OWNERS)]
+    live = client.need("GET", "/api/v1/namespaces").get("items", []) if marks else []
+    return sorted(
+        one["metadata"]["name"]
+        for one in live
+        if one["metadata"]["name"] not in {metadata["name"] for metadata in wanted}
+        and not one["metadata"].get("deletionTimestamp")
+        and any(mark.items() <= (one["metadata"].get("labels") or {}).items() for mark in marks)
+    )
 
 
 def foreign_grants(client: Client, definitions: Iterable[Definition]) -> list[str]:

@@ -132,6 +132,10 @@ published:
   description: By port, the C(name) of the container that publishes it and whether it is of the project (C(ours)).
   type: dict
   returned: always
+networks:
+  description: The project's networks by name, each with its C(subnet) and C(ip_range).
+  type: dict
+  returned: always
 foreign:
   description: Containers and volumes of the same Compose project that this project has not made.
   type: dict

@@ -47,6 +47,10 @@ changes:
   type: list
   returned: always
   sample: [create Namespace integr8scode]
+former_namespaces:
+  description: Namespaces with the labels of a defined one and another name, from an earlier run; told, not removed.
+  type: list
+  returned: always
 foreign_bindings:
   description: Bindings made by others that give rights to the accounts; reported, not removed.
   type: list
@@ -66,6 +70,7 @@ from ansible.module_utils.kubernetes_access_plan import (
     Planner,
     check_definition,
     foreign_grants,
+    former_namespaces,
     projection,
     title,
 )
@@ -132,6 +137,7 @@ def main() -> None:
     path = module.params["admin_kubeconfig"]
     timeout = float(module.params["timeout"])
     foreign: list[str] = []
+    former: list[str] = []
     # a run that fails half-way says what it has changed
     changes: list[Change] = []
     try:
@@ -144,6 +150,7 @@ def main() -> None:
                 wait_ready(client, timeout)
                 make_right(definitions, Planner(client, apply=not module.check_mode, timeout=timeout), changes)
                 foreign = foreign_grants(client, definitions)
+                former = former_namespaces(client, definitions)
         else:
             changes += predict_without_cluster(definitions)
     except (ApiError, OSError) as error:
@@ -152,9 +159,15 @@ def main() -> None:
         )
     for grant in foreign:
         module.warn(f"{grant} was not made here and gives a worker's account rights that it does not need: delete it")
+    for name in former:
+        module.warn(
+            f"namespace {name} was made by an earlier run and is not used any more; accounts and rights are still in "
+            f"it. Once the workers run with the new one: k3s kubectl delete namespace {name}"
+        )
     module.exit_json(
         changed=bool(changes),
         changes=[f"{change.action} {change.title}" for change in changes],
+        former_namespaces=former,
         foreign_bindings=foreign,
         diff=diff_of(changes),
     )

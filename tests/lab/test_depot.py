@@ -93,6 +93,18 @@ def test_releases_are_different_images_and_latest_is_the_newest(registry: Regist
         assert len(set(digests.values())) == 3
 
 
+def test_a_copy_in_another_repository_is_the_same_image_with_its_layers(registry: Registry) -> None:
+    """As servers with another registry prefix pull it; the registry takes no manifest whose layers it lacks there."""
+    tag, to = REDIS.builds[0].tags[0], "copies/of-a-test/redis"
+    assert (
+        registry.copy(REDIS.repository, tag, to) == registry.digest(REDIS.repository, tag) == registry.digest(to, tag)
+    )
+    assert registry.labels(to, tag)
+    assert registry.labels(to, tag) == registry.labels(REDIS.repository, tag)
+    layers = registry.get(f"{to}/manifests/{tag}").json()["layers"]
+    assert all(registry.get(f"{to}/blobs/{one['digest']}", "HEAD", "*/*").ok for one in layers)
+
+
 @pytest.fixture(scope="module")
 def release() -> str:
     version, _ = k3s_files.pinned()

@@ -108,6 +108,30 @@ def test_an_engine_that_stops_answering_is_told(
     assert "does not answer (Read timed out.); see `systemctl status docker`" in answer["docker"]["error"]
 
 
+def test_the_projects_networks_are_read_as_the_engine_tells_of_them() -> None:
+    """GET /networks of Engine 26.1."""
+    told = [
+        {"Name": "integr8scode", "IPAM": {"Driver": "default", "Options": None, "Config": [{"Subnet": "10.9.0.0/24"}]}},
+        {"Name": "integr8scode_proxy", "IPAM": {"Config": [{"Subnet": "10.9.1.0/24", "IPRange": "10.9.1.128/25"}]}},
+        {"Name": "without", "IPAM": {"Config": []}},
+    ]
+
+    class Engine:
+        @property
+        def api(self) -> Engine:
+            return self
+
+        def networks(self, filters: dict[str, str]) -> list[dict[str, Any]]:
+            assert filters == {"label": "com.docker.compose.project=integr8scode"}
+            return told
+
+    assert stack.networks(Engine(), "integr8scode") == {
+        "integr8scode": {"subnet": "10.9.0.0/24", "ip_range": ""},
+        "integr8scode_proxy": {"subnet": "10.9.1.0/24", "ip_range": "10.9.1.128/25"},
+        "without": {"subnet": "", "ip_range": ""},
+    }
+
+
 def test_a_line_that_was_cut_off_does_not_spoil_the_next(tmp_path: Path) -> None:
     append_history(tmp_path, {"a": 1})
     with (tmp_path / "history.jsonl").open("a") as file:

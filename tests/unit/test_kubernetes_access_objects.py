@@ -192,6 +192,28 @@ def test_bindings_made_by_others_are_reported_and_left(run_module: RunModule, cl
     assert not result["changed"]
 
 
+def test_a_namespace_of_another_name_from_before_is_told_and_left(
+    run_module: RunModule, cluster: FakeKubernetes
+) -> None:
+    run_module("kubernetes_access_objects", arguments(cluster))
+    (made,) = [one for one in definitions() if one["kind"] == "Namespace"]
+    cluster.put_object("/api/v1/namespaces/former", {**made, "metadata": {**made["metadata"], "name": "former"}})
+    half = {"app.kubernetes.io/managed-by": "ansible"}
+    cluster.put_object(
+        "/api/v1/namespaces/theirs", {"kind": "Namespace", "metadata": {"name": "theirs", "labels": half}}
+    )
+    writes = len(cluster.writes())
+
+    result = run_module("kubernetes_access_objects", arguments(cluster))
+
+    assert result["former_namespaces"] == ["former"]
+    assert (result["changed"], len(cluster.writes())) == (False, writes)
+
+    leaving = {**made["metadata"], "name": "former", "deletionTimestamp": "2026-02-20T10:00:00Z"}
+    cluster.put_object("/api/v1/namespaces/former", {**made, "metadata": leaving})
+    assert run_module("kubernetes_access_objects", arguments(cluster))["former_namespaces"] == []
+
+
 def test_a_namespace_without_its_default_account_is_waited_for_and_named(
     run_module: RunModule, cluster: FakeKubernetes
 ) -> None:

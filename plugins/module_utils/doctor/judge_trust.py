@@ -195,6 +195,11 @@ def certificates(seen: Seen) -> list[Finding]:
     return found or [Finding("certificates", "ok", "All certificates are valid and name the server.")]
 
 
+def _renewed_days(life: float) -> float:
+    """Days left of a token's life (seconds) when the timer, which looks once a day, has to have renewed it."""
+    return (life / 3 - min(DAY, life / 10)) / DAY
+
+
 def tokens(seen: Seen) -> list[Finding]:
     """How long the workers' tokens last."""
     found, least = [], 1e9
@@ -210,7 +215,7 @@ def tokens(seen: Seen) -> list[Finding]:
         if days < 0:
             text = f"The token of {worker} has ended on {_day(one['expires'])}."
             found.append(Finding("tokens", "problem", text, why, renew, worker))
-        elif days < TOKEN_DAYS:
+        elif days < min(TOKEN_DAYS, _renewed_days(one["expires"] - one["issued"])):
             text = f"The token of {worker} ends in {days:.1f} days: the timer that renews it does not do so."
             cure = f"`systemctl status integr8scode-renew-kubeconfig.timer` on the server tells why; then: {renew}"
             found.append(Finding("tokens", "warning", text, why, cure, worker))

@@ -1,17 +1,26 @@
 """Judges what is on a server already: a switch at work, another installation, ports that are taken, Kubernetes.
 
+And what of the inventory cannot be on it: another base or other networks than the running ones.
+
 Runs on the controller, which loads this file by its path: it needs nothing but the standard library. Causes are as in
 causes_machine.py.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 Cause = dict[str, str]
 K3S_UNIT = "k3s.service"
 SSH_UNITS = ("ssh.service", "sshd.service", "ssh.socket", "sshd.socket")
+# what stands in the folder names of an installation that this project has made (releases/layout.py)
+_OURS = re.compile(r"(?P<base>/.+)/(?:releases/[^/]+|current)")
+EDGE_SOCKET = "edge/run/admin.sock"
+SOCKET_PATH_BYTES = 107  # unix(7): 108 with the zero at its end
 
 
 def _cause(check: str, found: str, why: str, cure: str) -> Cause:
@@ -33,12 +42,22 @@ def work(state: Mapping[str, Any]) -> list[Cause]:
     return [_cause("switch", text, "It goes on without its controller.", cure)]
 
 
-def another_installation(state: Mapping[str, Any]) -> list[Cause]:
-    """Containers or volumes of the same Compose project that this project has not made."""
+def another_installation(state: Mapping[str, Any], base: str = "") -> list[Cause]:
+    """Containers or volumes of the same Compose project that this project has not made, or has made elsewhere."""
     foreign = state["foreign"]
     if not foreign["containers"] and not foreign["volumes"]:
         return []
     where = sorted({entry["working_dir"] for entry in foreign["containers"]})
+    ours = {match["base"] for one in where if (match := _OURS.fullmatch(one))}
+    if len(ours) == 1 and all(_OURS.fullmatch(one) for one in where):
+        (elsewhere,) = ours
+        text = f"Integr8sCode is installed in {elsewhere} on this server, and integr8scode_base is {base}."
+        why = "Releases, secrets and containers hold the paths of their base, and nothing moves them."
+        cure = (
+            f"put integr8scode_base back to {elsewhere}, and kubernetes_access_directory to {elsewhere}/kubeconfig; "
+            "another base is for a fresh server"
+        )
+        return [_cause("installation", text, why, cure)]
     names = sorted(entry["name"] for entry in foreign["containers"]) or foreign["volumes"]
     text = (
         "Another installation with the Compose project name 'integr8scode' is on this server"
@@ -102,6 +121,74 @@ def ports(state: Mapping[str, Any], wanted: Mapping[str, int]) -> list[Cause]:
     return found
 
 
+def base(needs: Mapping[str, Any]) -> list[Cause]:
+    """Whether the stack can live in its base, and finds the workers' kubeconfigs there."""
+    place = str(needs.get("base") or "")
+    if not place:
+        return []
+    found = []
+    if not re.fullmatch(r"/[A-Za-z0-9._+@/-]*[A-Za-z0-9._+@-]", place):
+        text = f"integr8scode_base is {place!r}."
+        why = "It stands in a unit of systemd, in lists with a colon between paths, and in mounts of containers."
+        cure = "choose an absolute path of letters, digits and . _ + @ -, without / at its end"
+        found.append(_cause("base", text, why, cure))
+    length, most = len(place.encode()), SOCKET_PATH_BYTES - len(EDGE_SOCKET) - 1
+    if length > most:
+        text = f"integr8scode_base has {length} characters: {place}."
+        why = f"The edge is led by a socket below it ({EDGE_SOCKET}), whose path Linux takes up to a length only."
+        found.append(_cause("base", text, why, f"choose a base of {most} characters or less"))
+    directory = str(needs.get("kubeconfigs") or "")
+    if directory and PurePosixPath(directory) != PurePosixPath(place, "kubeconfig"):
+        text = f"kubernetes_access_directory is {directory}, and integr8scode_base is {place}."
+        why = "The stack takes the workers' kubeconfigs from the folder kubeconfig in its base."
+        found.append(_cause("base", text, why, f"set kubernetes_access_directory: {place}/kubeconfig"))
+    return found
+
+
+def networks(state: Mapping[str, Any], needs: Mapping[str, Any]) -> list[Cause]:
+    """Whether the networks that are asked for can be, and are those that run."""
+    wanted: Mapping[str, Mapping[str, str]] = needs.get("networks") or {}
+    asked, found = {}, []
+    for setting, one in wanted.items():
+        try:
+            asked[setting] = ipaddress.ip_network(str(one["value"]))
+        except ValueError as error:
+            why = "Docker makes no network of that."
+            found.append(_cause("network", f"{setting}: {error}.", why, "write it as 172.31.209.0/24"))
+    for setting, network in asked.items():
+        name, part = wanted[setting]["network"], wanted[setting]["part"]
+        now = (state.get("networks") or {}).get(name, {}).get(part, "")
+        if now and ipaddress.ip_network(now) != network:
+            text = f"{setting} is {network}, and the stack's network {name} has {now}."
+            why = "A network keeps its addresses while containers are in it, and a deploy never stops all of them."
+            cure = (
+                f"put {setting} back; or, when users can do without for some minutes, remove containers and networks "
+                f"(volumes stay) and run again: as root on the server, cd {needs.get('base', '')}/current && docker "
+                "compose down"
+            )
+            found.append(_cause("network", text, why, cure))
+    return found + _edge_address(asked, str(needs.get("edge_address") or ""))
+
+
+def _edge_address(asked: Mapping[str, Any], address: str) -> list[Cause]:
+    """Whether the edge's fixed address is one of its network, and free."""
+    subnet, taken = asked.get("integr8scode_proxy_subnet"), asked.get("integr8scode_proxy_ip_range")
+    if not address or subnet is None or taken is None:
+        return []
+    setting, why = "integr8scode_edge_proxy_address", "The frontend finds the edge at that address alone."
+    if taken.version != subnet.version or not taken.subnet_of(subnet):
+        text = f"integr8scode_proxy_ip_range {taken} is no part of integr8scode_proxy_subnet {subnet}."
+        return [_cause("network", text, "Docker makes no network of that.", "choose a part of the subnet")]
+    try:
+        fits = ipaddress.ip_address(address) in subnet and ipaddress.ip_address(address) not in taken
+    except ValueError as error:
+        return [_cause("network", f"{setting}: {error}.", why, f"choose an address of {subnet} outside {taken}")]
+    if fits:
+        return []
+    text = f"{setting} {address} is not in {subnet} (integr8scode_proxy_subnet), or in {taken}, which containers get."
+    return [_cause("network", text, why, f"choose an address of {subnet} outside {taken}")]
+
+
 def kubernetes(state: Mapping[str, Any]) -> list[Cause]:
     """Whether the workers can use it."""
     found = [(worker, answer["problem"]) for worker, answer in state.get("kubernetes", {}).items() if answer["problem"]]
@@ -119,7 +206,10 @@ def causes(state: Mapping[str, Any], needs: Mapping[str, Any]) -> list[Cause]:
     """Everything on a server that stands in the way of a run.
 
     :param state: the answer of the module ``integr8scode_state``.
-    :param needs: ``ports`` (by setting), ``kubernetes`` (whether the workers must be able to use it).
+    :param needs: ``ports`` (by setting), ``kubernetes`` (whether the workers must be able to use it), ``base`` and
+        ``kubeconfigs`` (folders), ``networks`` (by setting: ``network``, ``part`` of it and ``value``),
+        ``edge_address``.
     """
-    found = work(state) + another_installation(state) + ports(state, needs["ports"])
+    found = work(state) + another_installation(state, str(needs.get("base") or "")) + base(needs)
+    found += networks(state, needs) + ports(state, needs["ports"])
     return found + (kubernetes(state) if needs.get("kubernetes") else [])

@@ -147,12 +147,14 @@ def death_of(container: Any, before: Mapping[str, int]) -> str | None:
 def stop_and_remove(container: Any) -> None:
     """Stop a container with the grace that it was made with, and remove it; it may be gone already.
 
+    Volumes without a name, which some images ask for, go with it: nothing else would ever remove them.
+
     :raises OSError: the engine refuses.
     """
     grace = container.attrs["Config"].get("StopTimeout") or 10
     try:
         patiently(partial(container.stop, timeout=grace))
-        patiently(partial(container.remove, force=True))
+        patiently(partial(container.remove, v=True, force=True))
     except docker_errors.NotFound:
         # by hand, or in the call whose answer was lost with the engine
         return

@@ -69,6 +69,18 @@ def published_ports(client: Any, project: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def networks(client: Any, project: str) -> dict[str, dict[str, str]]:
+    """Return the project's networks by name: `subnet`, and `ip_range`, the part that containers get addresses from."""
+    found = {}
+    for network in client.api.networks(filters={"label": f"{PROJECT_LABEL}={project}"}):
+        (config, *_) = (network.get("IPAM") or {}).get("Config") or [{}]
+        found[str(network["Name"])] = {
+            "subnet": str(config.get("Subnet") or ""),
+            "ip_range": str(config.get("IPRange") or ""),
+        }
+    return found
+
+
 def read_docker(project: str, base: Path) -> dict[str, Any]:
     """Return the engine's state, the project's containers and volumes, and ``images``, what `local_images` says.
 
@@ -78,6 +90,7 @@ def read_docker(project: str, base: Path) -> dict[str, Any]:
         "containers": {},
         "published": {},
         "foreign": {"containers": [], "volumes": []},
+        "networks": {},
         "images": None,
     }
     try:
@@ -115,5 +128,6 @@ def _read(client: Any, project: str, base: Path) -> dict[str, Any]:
             # data that no release of this project accounts for; a first deploy that was cut off has left its record
             "volumes": [] if any(base.glob("releases/*/release.json")) else volumes,
         },
+        "networks": networks(client, project),
         "images": local_images(client),
     }

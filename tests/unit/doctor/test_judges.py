@@ -550,7 +550,7 @@ def test_an_edge_that_shows_an_old_certificate(case: Case) -> None:
     ("changes", "status"),
     [
         ({"expires": NOW - 60}, "problem"),
-        ({"expires": NOW + DAY}, "warning"),
+        ({"issued": NOW - 29 * DAY, "expires": NOW + DAY}, "warning"),
         ({"problem": "it is not there"}, "problem"),
     ],
 )
@@ -559,6 +559,15 @@ def test_a_token(case: Case, changes: dict[str, Any], status: str) -> None:
     found = case.only("tokens", status)
     assert found.item == "pod-monitor"
     assert "renew-kubeconfig.yml --limit app1" in found.cure
+
+
+def test_a_token_that_was_made_for_two_days_is_not_late_at_once(case: Case) -> None:
+    for one in case.at["tokens"].values():
+        one.update(issued=NOW - 3600, expires=NOW - 3600 + 2 * DAY)
+    assert case.bad() == []
+    # its timer has looked twice since it was due
+    case.at["tokens"]["pod-monitor"].update(issued=NOW - 1.6 * DAY, expires=NOW + 0.4 * DAY)
+    assert case.only("tokens", "warning").item == "pod-monitor"
 
 
 # -- lock, history, jobs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -354,3 +355,128 @@ def test_the_cure_for_a_control_group_is_that_group_s() -> None:
     for missing, cure in ((["memory"], "cgroup_enable=memory"), (["pids"], "unified_cgroup_hierarchy")):
         (found,) = machine.causes({**WELL, **changed("cgroup", missing=missing)}, NEEDS)
         assert cure in found["cure"]
+
+
+def test_this_projects_own_installation_elsewhere_is_called_so() -> None:
+    """Moved by the inventory alone: the cure is no removal."""
+    containers = [
+        {"name": "mongo", "working_dir": "/opt/integr8scode/releases/2026.2.20-0123456789ab"},
+        {"name": "edge", "working_dir": "/opt/integr8scode/current"},
+    ]
+    foreign = {"containers": containers, "volumes": ["integr8scode_mongo_data"]}
+    (found,) = stack.causes({**SERVER, "foreign": foreign}, {**NEEDS, "base": "/srv/app"})
+    assert (
+        found["found"]
+        == "Integr8sCode is installed in /opt/integr8scode on this server, and integr8scode_base is /srv/app."
+    )
+    assert "put integr8scode_base back to /opt/integr8scode" in found["cure"]
+    assert "down" not in found["cure"]
+    # beside the guide's it is the guide's that has to go
+    both = {"containers": [*containers, {"name": "redis", "working_dir": "/opt/Integr8sCode"}], "volumes": []}
+    (found,) = stack.causes({**SERVER, "foreign": both}, {**NEEDS, "base": "/srv/app"})
+    assert "/opt/Integr8sCode" in found["found"]
+    assert "remove it" in found["cure"]
+
+
+@pytest.mark.parametrize(
+    ("base", "kubeconfigs", "says", "cure"),
+    [
+        ("opt/app", "opt/app/kubeconfig", "'opt/app'", "absolute path"),
+        ("/opt/a:b", "/opt/a:b/kubeconfig", "'/opt/a:b'", "absolute path"),
+        ("/opt/a b", "/opt/a b/kubeconfig", "'/opt/a b'", "absolute path"),
+        ("/opt/app/", "/opt/app/kubeconfig", "'/opt/app/'", "absolute path"),
+        (f"/{'a' * 87}", f"/{'a' * 87}/kubeconfig", "has 88 characters", "87 characters or less"),
+        (
+            "/srv/app",
+            "/opt/integr8scode/kubeconfig",
+            "is /opt/integr8scode/kubeconfig",
+            "directory: /srv/app/kubeconfig",
+        ),
+    ],
+)
+def test_a_base_that_cannot_be_is_refused(base: str, kubeconfigs: str, says: str, cure: str) -> None:
+    (found,) = stack.causes(SERVER, {**NEEDS, "base": base, "kubeconfigs": kubeconfigs})
+    assert found["check"] == "base"
+    assert says in found["found"]
+    assert found["why"].endswith(".")
+    assert cure in found["cure"]
+
+
+def test_the_longest_base_has_a_socket_that_can_be_reached() -> None:
+    """What the limit is for: one character more and nobody could ask the edge."""
+    longest = stack.SOCKET_PATH_BYTES - len(stack.EDGE_SOCKET) - 1
+    base = f"/{'a' * (longest - 1)}"
+    assert stack.causes(SERVER, {**NEEDS, "base": base, "kubeconfigs": f"{base}/kubeconfig/"}) == []
+    with socket.socket(socket.AF_UNIX) as probe:
+        with pytest.raises(FileNotFoundError):
+            probe.connect(f"{base}/{stack.EDGE_SOCKET}")
+        with pytest.raises(OSError, match="too long"):
+            probe.connect(f"{base}a/{stack.EDGE_SOCKET}")
+
+
+NETWORKS = {
+    "integr8scode_stack_subnet": {"network": "integr8scode", "part": "subnet", "value": "172.31.209.0/24"},
+    "integr8scode_proxy_subnet": {"network": "integr8scode_proxy", "part": "subnet", "value": "172.31.210.0/24"},
+    "integr8scode_proxy_ip_range": {"network": "integr8scode_proxy", "part": "ip_range", "value": "172.31.210.128/25"},
+}
+RUNNING = {
+    "networks": {
+        "integr8scode": {"subnet": "172.31.209.0/24", "ip_range": ""},
+        "integr8scode_proxy": {"subnet": "172.31.210.0/24", "ip_range": "172.31.210.128/25"},
+    }
+}
+
+
+def asked(**values: str) -> dict[str, Any]:
+    """What the inventory asks for, with some of it otherwise."""
+    settings = {f"integr8scode_{name}": value for name, value in values.items()}
+    networks = {name: {**one, "value": settings.get(name, one["value"])} for name, one in NETWORKS.items()}
+    address = values.get("edge_proxy_address", "172.31.210.2")
+    return {**NEEDS, "base": "/opt/integr8scode", "networks": networks, "edge_address": address}
+
+
+def test_networks_as_they_are_or_not_there_yet_are_no_cause() -> None:
+    assert stack.causes({**SERVER, **RUNNING}, asked()) == []
+    assert stack.causes({**SERVER, "networks": {}}, asked(stack_subnet="10.9.0.0/25")) == []
+    # an engine that did not say
+    assert stack.causes(SERVER, asked(stack_subnet="10.9.0.0/25")) == []
+
+
+def test_another_network_than_the_running_one_is_refused_with_both_ways_out() -> None:
+    (found,) = stack.causes({**SERVER, **RUNNING}, asked(stack_subnet="10.9.0.0/25"))
+    assert found["check"] == "network"
+    assert "integr8scode_stack_subnet is 10.9.0.0/25, and the stack's network integr8scode has" in found["found"]
+    assert "172.31.209.0/24" in found["found"]
+    assert "put integr8scode_stack_subnet back" in found["cure"]
+    assert "cd /opt/integr8scode/current && docker compose down" in found["cure"]
+    changes = {"proxy_subnet": "10.9.1.0/24", "proxy_ip_range": "10.9.1.128/25", "edge_proxy_address": "10.9.1.2"}
+    found_both = stack.causes({**SERVER, **RUNNING}, asked(**changes))
+    assert ["integr8scode_proxy_subnet" in found_both[0]["found"], "ip_range" in found_both[1]["found"]] == [True, True]
+    assert len(found_both) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "says", "cure"),
+    [
+        (
+            {"stack_subnet": "172.31.209.1/24"},
+            "integr8scode_stack_subnet: 172.31.209.1/24 has host bits set",
+            "write it",
+        ),
+        ({"proxy_subnet": "net"}, "integr8scode_proxy_subnet: 'net' does not appear to be", "write it as"),
+        ({"proxy_ip_range": "10.0.0.0/25"}, "10.0.0.0/25 is no part of", "a part of the subnet"),
+        (
+            {"edge_proxy_address": "172.31.210.200"},
+            "integr8scode_edge_proxy_address 172.31.210.200",
+            "outside 172.31.210.128",
+        ),
+        ({"edge_proxy_address": "10.0.0.1"}, "10.0.0.1 is not in 172.31.210.0/24", "an address of 172.31.210.0/24"),
+        ({"edge_proxy_address": "edge"}, "integr8scode_edge_proxy_address: 'edge'", "an address of 172.31.210.0/24"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(changes: dict[str, str], says: str, cure: str) -> None:
+    (found,) = stack.causes({**SERVER, "networks": {}}, asked(**changes))
+    assert found["check"] == "network"
+    assert says in found["found"]
+    assert found["why"].endswith(".")
+    assert cure in found["cure"]

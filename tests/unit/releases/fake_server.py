@@ -153,7 +153,8 @@ class Container:
         self.server.stop(self.live)
         self.server.call("stopped")
 
-    def remove(self, force: bool) -> None:
+    def remove(self, v: bool, force: bool) -> None:
+        assert v
         assert force
         self._here("remove")
         self.server.remove(self.live)
