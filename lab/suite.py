@@ -41,7 +41,7 @@ TASKS_TOLD = 2
 SLOWEST = ("recover-k3s", "lab", "backup", "site")
 """Parts to begin with: the longest, and beside it those that ask least of the processors."""
 
-ONLY_LONG = frozenset({"air-gap", "deploy", "drift", "drift-schedule", "site-variant", "two-servers"})
+ONLY_LONG = frozenset({"air-gap", "deploy", "drift", "drift-schedule", "first-run", "site-variant", "two-servers"})
 """Scenarios that `make test` leaves to `make test-long`: with them it would take much longer than an hour on two
 processors. Each runs by its name, too: ``make molecule SCENARIO=deploy``."""
 
