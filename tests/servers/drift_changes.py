@@ -350,18 +350,18 @@ services:
 
 APPLICATION = (
     # first, since it takes the engine half a minute to notice
-    _change(
-        "an unhealthy container",
-        "docker exec --user 0 $(c edge) mv /usr/bin/wget /usr/bin/wget.away",
-        "containers:edge#health",
-        by_hand="docker exec --user 0 $(c edge) mv /usr/bin/wget.away /usr/bin/wget; wait_for edge healthy",
-    ),
     # before the certificates: with another key it would not start again
     _change(
         "a process that died",
         "kill -9 $(docker inspect -f '{{.State.Pid}}' $(c frontend)); sleep 2; wait_for frontend healthy",
         "containers:frontend#restarts",
         by_hand=":",
+    ),
+    _change(
+        "an unhealthy container",
+        "docker exec --user 0 $(c frontend) mv /usr/bin/curl /usr/bin/curl.away",
+        "containers:frontend#health",
+        by_hand="docker exec --user 0 $(c frontend) mv /usr/bin/curl.away /usr/bin/curl; wait_for frontend healthy",
     ),
     # -- the release
     _change(
@@ -505,7 +505,7 @@ APPLICATION = (
     ),
     _change(
         "a container without its network",
-        "docker network disconnect integr8scode $(c result-processor); wait_for edge unhealthy",
+        "docker network disconnect integr8scode $(c result-processor); wait_for frontend unhealthy",
         "networks:integr8scode: result-processor#missing",
         by_hand="docker rm -f $(c result-processor)",
     ),
