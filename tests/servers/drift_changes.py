@@ -349,7 +349,6 @@ services:
 """
 
 APPLICATION = (
-    # first, since it takes the engine half a minute to notice
     # before the certificates: with another key it would not start again
     _change(
         "a process that died",
@@ -357,6 +356,7 @@ APPLICATION = (
         "containers:frontend#restarts",
         by_hand=":",
     ),
+    # early, since it takes the engine half a minute to notice
     _change(
         "an unhealthy container",
         "docker exec --user 0 $(c frontend) mv /usr/bin/curl /usr/bin/curl.away",
