@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 BCRYPT_MAX_BYTES = 72  # bcrypt ignores what comes after; the application hashes users' passwords with it
 SECRET_KEY_MIN = 32  # the application's own minimum for SECRET_KEY
 PASSWORD_MIN = 12
+_WHOLE_TOKEN = re.compile(r"K10[0-9a-f]{64}::[^:]+:[^:]+")  # as in k3s' own token files
 K3S_TOKEN_MIN = 16  # what the role k3s refuses below
 DOCKER_HUB = ("registry-1.docker.io", "auth.docker.io")
 _MAKE_ONE = "Make one: openssl rand -base64 48"
@@ -94,6 +95,8 @@ def secret_problems(secrets: dict[str, Any], allow_fake: bool = False) -> list[s
         problems += _problems_of_secret(name, value, minimum, bool(allow_fake))
         if name == "k3s_token" and re.search(r"\s", str(value or "")):
             problems.append(f"{name} holds white space, which k3s does not take. {_MAKE_ONE}")
+        if name == "k3s_token" and ":" in str(value or "") and not _WHOLE_TOKEN.fullmatch(str(value)):
+            problems.append(f"{name} holds a colon, before which k3s reads a user's name. {_MAKE_ONE}")
         size = len(str(value or "").encode("utf-8", "replace"))
         if name.endswith(("_user_password", "_admin_password")) and size > BCRYPT_MAX_BYTES:
             problems.append(

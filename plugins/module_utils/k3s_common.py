@@ -186,20 +186,19 @@ def refuse_token(wanted: str, present: str | None) -> None:
     `present` is the server's token file, None on a fresh server. k3s encrypts its bootstrap data with the token: with
     another one it does not start ('bootstrap data already found and encrypted with different token').
     """
-    if len(token_secret(wanted)) < 16 or re.search(r"\s", wanted):
+    # k3s reads what stands before a colon as a user's name, and what follows K10 as the form of its own token files
+    whole = re.fullmatch(r"K10[0-9a-f]{64}::[^:]+:[^:]+", wanted)
+    if len(token_secret(wanted)) < 16 or re.search(r"\s", wanted) or (":" in wanted and not whole):
         raise K3sError(
-            "k3s_token must have 16 characters or more and no white space. Make one with 'openssl rand -hex 32' and "
-            "keep it in "
-            "the vault. Nothing has been changed."
+            "k3s_token must have 16 characters or more, no white space and no colon. Make one with 'openssl rand -hex "
+            "32' and keep it in the vault. Nothing has been changed."
         )
     if present is not None and token_secret(present) != token_secret(wanted):
         raise K3sError(
             "This server's k3s was made with another token than k3s_token; it would not start with the new one "
-            "('bootstrap data "
-            "already found and encrypted with different token'). Put the old token into the vault (on the server: "
-            f"{DATA_FOLDER}/server/token, the part behind the last colon), or change it there first with 'k3s token "
-            f"rotate'. "
-            "Nothing has been changed."
+            "('bootstrap data already found and encrypted with different token'). Put the old token into the vault (on "
+            f"the server: {DATA_FOLDER}/server/token, the part behind the last colon), or change it there first with "
+            "'k3s token rotate'. Nothing has been changed."
         )
 
 

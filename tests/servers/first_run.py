@@ -69,8 +69,8 @@ def hard_secrets(mark: Mark) -> dict[str, str]:
         # 72 bytes are the most that bcrypt takes
         "vault_integr8scode_user_password": f" {{# no #}}$\"'\\#@:/%!{{}}ü; $(id){mark.text}03 ",
         "vault_integr8scode_admin_password": (mark.text + "04" + "-$\"{x}%40 {{ '\\@:/;é" * 3)[:64],
-        # k3s takes no white space
-        "vault_k3s_token": f"$\"'\\#@:/%!{{}}{{{{x}}}};{mark.text}05",
+        # k3s takes no white space and no colon
+        "vault_k3s_token": f"$\"'\\#@/%!{{}}{{{{x}}}};{mark.text}05",
     }
 
 

@@ -33,6 +33,7 @@ def test_good_secrets_pass() -> None:
         ("integr8scode_user_password", "user123", "12 are the least"),
         ("k3s_token", "t" * 15, "16 are the least"),
         ("k3s_token", "two words of a token", "white space"),
+        ("k3s_token", "a-token-with:a-colon-in-it", "colon"),
         ("integr8scode_admin_password", "é" * 37, "has 74 bytes in UTF-8"),
     ],
 )
