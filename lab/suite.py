@@ -287,6 +287,8 @@ class Suite:
         except LabError as error:
             counts += Counts(failed=1)
             self.say(f"{name}: {error}")
+        # read now: cleaning up empties the folder
+        told = read_failures(folder.rglob("junit*.xml"))
         if not all(outcomes) and not counts.failed:
             counts += Counts(failed=1)
         for command in part.cleanup:
@@ -297,7 +299,6 @@ class Suite:
         took = time.monotonic() - began
         self.say(f"{name}: {counts} ({took:.0f} s)")
         if counts.failed:
-            told = read_failures(folder.rglob("junit*.xml"))
             # tests say what they found; where none failed, it was a playbook
             output = log.read_text("utf-8", "replace")
             self.failures += told or [f"{name}: {failure}" for failure in read_failed_tasks(output)]
