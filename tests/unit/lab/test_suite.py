@@ -190,10 +190,7 @@ def test_only_the_last_failed_tasks_are_told() -> None:
     assert len(suite.read_failed_tasks(PLAYBOOK * 5)) == suite.TASKS_TOLD
 
 
-def test_what_failed_is_told_although_cleaning_up_takes_its_report_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+def test_what_failed_is_told_although_cleaning_up_takes_its_report_away(tmp_path: Path) -> None:
     report = tmp_path / "reports" / "site" / "junit-site.xml"
     text = (
         '<testsuites><testsuite tests="1" failures="1"><testcase classname="a" name="b"><failure message="why"/>'
@@ -201,6 +198,6 @@ def test_what_failed_is_told_although_cleaning_up_takes_its_report_away(
     )
     write = f"from pathlib import Path; Path({str(report)!r}).write_text({text!r}); raise SystemExit(1)"
     part = Part("site", [python(write)], [python(f"import os; os.unlink({str(report)!r})")], own=1)
-    whole = Suite(Settings.from_environment(), {"site": part}, tmp_path / "reports")
+    whole = Suite(Settings(tmp_path), {"site": part}, tmp_path / "reports")
     whole.run("site")
     assert whole.failures == ["failure a::b\n    why"]
