@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
 
+# on servers Ansible adds the project's folder to ansible.module_utils, here not
+_is_proxy = runpy.run_path(str(Path(__file__).parents[1] / "module_utils" / "proxy_address.py"))["is_proxy"]
 MARK = "# Managed by Ansible (role k3s).\n"
 """First line of a file that the role may also remove; k3s_files.py knows it, too."""
 AUTHORITIES = "/etc/rancher/k3s/registry-ca"
@@ -259,19 +263,6 @@ def _proxy_problems(wanted: Mapping[str, Any]) -> list[str]:
     if wrong:
         problems.append(f"k3s_no_proxy: {wrong} cannot be hosts. Write one host, .domain or network in each entry.")
     return problems
-
-
-def _is_proxy(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    spoiled = re.search(r"[\s\"'\\\x00-\x1f]|%(?![0-9A-Fa-f]{2})", url) or parts.netloc.count("@") > 1
-    rest = parts.path.strip("/") or parts.query or parts.fragment
-    return bool(
-        parts.scheme in ("http", "https", "socks5") and parts.hostname and port != 0 and not rest and not spoiled
-    )
 
 
 class FilterModule:

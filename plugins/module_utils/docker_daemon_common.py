@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+
+from ansible.module_utils.proxy_address import is_proxy
 
 # Beside Docker itself, whichever source it comes from: what its containers' confinement, https and the modules need.
 COMMON_PACKAGES = ("apparmor", "ca-certificates", "python3-docker", "python3-requests", "python3-yaml")
@@ -228,7 +229,7 @@ def build_proxies(http_proxy: str, https_proxy: str, no_proxy: Sequence[str]) ->
     ):
         if not url:
             continue
-        if not _is_proxy(url):
+        if not is_proxy(url):
             raise DockerDaemonError(
                 f"{variable} is no proxy's address. Write http://host:port or http://user:password@host:port, and in "
                 "user and password each of @ : / ? # % \\ ' \" and blanks percent-encoded (@ is %40). It is not shown "
@@ -244,18 +245,6 @@ def build_proxies(http_proxy: str, https_proxy: str, no_proxy: Sequence[str]) ->
             )
         proxies["no-proxy"] = ",".join(no_proxy)
     return proxies
-
-
-def _is_proxy(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    rest = parts.path.strip("/") or parts.query or parts.fragment
-    spoiled = re.search(r"[\s\x00-\x1f\\\"']|%(?![0-9A-Fa-f]{2})", url) or parts.netloc.count("@") > 1
-    known = parts.scheme in ("http", "https", "socks5")
-    return bool(known and parts.hostname and port != 0 and not rest and not spoiled)
 
 
 def render_config(config: Mapping[str, Any]) -> str:
