@@ -120,7 +120,7 @@ class Part:
     Attributes:
         name: as the user asks for it.
         commands: run one after the other; a failure skips the rest.
-        cleanup: run at the end in any case.
+        cleanup: run at the end in any case, and first, for a run that was ended may have left its servers.
         own: how many tests the commands themselves count for, besides their JUnit reports.
         needs_lab: whether the lab must be prepared.
         environment: on top of the suite's.
@@ -264,14 +264,17 @@ class Suite:
         """Run one part to its end and note its counts."""
         part = self.parts[name]
         log = self.logs / f"{name}.log"
+        cleanup_log = self.logs / f"{name}-cleanup.log"
         folder = self.reports / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("", encoding="utf-8")
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for file in (log, cleanup_log):
+            file.write_text("", encoding="utf-8")
         environment = {**self._environment, **part.environment}
         self.say(f"{name}: started")
         began = time.monotonic()
+        cleaned = [_run(command, environment, cleanup_log) for command in part.cleanup]
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         # linters do not depend on each other: each of them is heard
         outcomes = []
         failures = []
@@ -289,12 +292,14 @@ class Suite:
             self.say(f"{name}: {error}")
         # read now: cleaning up empties the folder
         told = read_failures(folder.rglob("junit*.xml"))
+        for report in folder.rglob("junit*.xml"):
+            shutil.copy(report, self.logs / f"{name}.{report.name}")
         if not all(outcomes) and not counts.failed:
             counts += Counts(failed=1)
-        for command in part.cleanup:
-            if not _run(command, environment, self.logs / f"{name}-cleanup.log"):
-                counts += Counts(failed=1)
-                self.say(f"{name}: cleaning up failed, see {self.logs}/{name}-cleanup.log")
+        cleaned += [_run(command, environment, cleanup_log) for command in part.cleanup]
+        if not all(cleaned):
+            counts += Counts(failed=1)
+            self.say(f"{name}: cleaning up failed, see {cleanup_log}")
         self.results[name] = counts
         took = time.monotonic() - began
         self.say(f"{name}: {counts} ({took:.0f} s)")

@@ -8,6 +8,9 @@ import pytest
 
 from tests.lab.k3s_machine import CA, READY, STALE_NODE, WITH_FIX, WITHOUT_FIX, Machine, docker, machine
 
+# the scenario `recover-k3s` meets these causes in every run
+pytestmark = pytest.mark.long
+
 DEAD = "10.214.1.99"
 UP = "k3s is up and running"
 FAULT = "/etc/lab-k3s/faults/stale-node-address"

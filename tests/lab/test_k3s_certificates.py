@@ -81,6 +81,8 @@ class TestRotate:
         assert server.run(f"ls {SERVER}/tls/dynamic-cert-regenerate", check=False).startswith("ls:")
 
 
+# the scenario `recover-k3s` has two of these causes
+@pytest.mark.long
 class TestAnotherCa:
     def test_a_start_leaves_the_listeners_certificate_as_it_is_and_rotation_heals(self, server: Machine) -> None:
         token = server.kubectl("create token default").strip()

@@ -9,6 +9,9 @@ import pytest
 
 from tests.lab.k3s_machine import SERVER, WITH_FIX, Machine, machine
 
+# the scenario `recover-k3s` resets a cluster of embedded etcd in every run
+pytestmark = pytest.mark.long
+
 ETCD = f"{SERVER}/db/etcd"
 RESET = "Managed etcd cluster membership has been reset, restart without --cluster-reset flag now."
 NOT_A_MEMBER = "this server is a not a member of the etcd cluster. Found ["

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import ssl
 import threading
 import time
@@ -17,10 +16,8 @@ from docker.models.containers import Container
 from tests.lab.application import Browser, Stack, certificates, ended, in_container, output, said, serving, stopped
 from tests.lab.containers import until
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("INTEGR8SCODE_TEST_LONG"),
-    reason="only the scenario `deploy` ships these releases, and it runs in make test-long",
-)
+# only the scenario `deploy` ships these releases, and it runs in make test-long
+pytestmark = pytest.mark.long
 
 LIVE = "/api/v1/health/live"
 LOAD = {"config": {"RATE_LIMIT_ENABLED": False}}

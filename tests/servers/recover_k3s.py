@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 import pytest
 
+from tests.conftest import LONG
 from tests.servers.k3s_faults import Row
 from tests.servers.k3s_server import Held, K3sServer
 
-LONG = bool(os.environ.get("INTEGR8SCODE_TEST_LONG"))
 STABLE_SECONDS = 60 if LONG else 12
 """Longer than systemd waits before it starts k3s again (5 s) and the start that then crashes (3 to 8 s)."""
 

@@ -19,8 +19,6 @@ from lab.settings import Settings
 from tests.servers.conftest import ROOT
 from tests.servers.test_site import BASE, SECRETS, STACK
 
-LONG = bool(os.environ.get("INTEGR8SCODE_TEST_LONG"))
-
 FIRST, SECOND = "2026.2.30", "2026.2.31"
 """Two good releases with what a load test needs (lab/README.md)."""
 NEVER_HEALTHY, DYING, CRASHING, WRONG_KEY, NO_COORDINATOR = (

@@ -189,11 +189,12 @@ def test_a_wrong_host_key_is_refused(host: Any, playbook: Any, configured: Path)
     ("values", "says"),
     [
         ({"backup_copy_to": "backups@backup2:/srv"}, "backup_copy_private_key"),
-        ({"backup_copy_to": "nowhere"}, "user@host:/absolute/path"),
         ({"backup_fetch_directory": "/tmp/x"}, "in the clear"),
-        ({"backup_schedule": "every day"}, "which is no time of"),
-        ({"backup_age_recipients": ["AGE-SECRET-KEY-1"]}, "public key of age"),
-        ({"backup_keep": 0}, "keep 1 or more"),
+        # each is a run of Ansible
+        pytest.param({"backup_copy_to": "nowhere"}, "user@host:/absolute/path", marks=pytest.mark.long),
+        pytest.param({"backup_schedule": "every day"}, "which is no time of", marks=pytest.mark.long),
+        pytest.param({"backup_age_recipients": ["AGE-SECRET-KEY-1"]}, "public key of age", marks=pytest.mark.long),
+        pytest.param({"backup_keep": 0}, "keep 1 or more", marks=pytest.mark.long),
     ],
 )
 def test_settings_that_cannot_be_are_refused(host: Any, playbook: Any, values: dict[str, Any], says: str) -> None:

@@ -6,6 +6,8 @@ guide's commands, word for word.
 
 from __future__ import annotations
 
+import pytest
+
 from bench.recipe import GUIDE_BACKUP, RECIPE
 from tests.servers.k3s_faults import POLICY, ROWS, Row
 from tests.servers.k3s_server import CONFIG, NAMESPACE, K3sServer, until
@@ -31,6 +33,7 @@ def delete_as_the_guide_says(server: K3sServer) -> None:
         server.sh(command)
 
 
+@pytest.mark.long
 @on_rows(row for row in ROWS if row.id in CAUSES)
 def test_the_guide_destroys_what_the_playbook_keeps(server: K3sServer, row: Row) -> None:
     server.reset(backup=False)

@@ -16,7 +16,7 @@ import pytest
 from tests.servers import k3s_faults
 from tests.servers.conftest import ROOT
 from tests.servers.k3s_server import BACKUPS, CONFIG, RECOVERIES, K3sServer, until
-from tests.servers.recover_k3s import LONG, STABLE_SECONDS, assert_held, kubeconfig_works, on
+from tests.servers.recover_k3s import STABLE_SECONDS, assert_held, kubeconfig_works, on
 
 SAFE_MODE = "/etc/rancher/k3s/config.yaml.d/99-recover-k3s-safe-mode.yaml"
 
@@ -172,12 +172,15 @@ KILLS = {
     ),
 }  # fmt: skip
 # where a kill could cost most; `make test-long` kills at every rung
-KILLED = list(KILLS) if LONG else ["configuration", "node_object", "restore", "delete_cluster"]
+KILLED = ("node_object", "restore")
 
 
 @pytest.mark.parametrize(
     ("server", "rung"),
-    [pytest.param(KILLS[rung].server, rung, id=f"{KILLS[rung].server}-{rung}") for rung in KILLED],
+    [
+        pytest.param(row.server, rung, id=f"{row.server}-{rung}", marks=() if rung in KILLED else pytest.mark.long)
+        for rung, row in KILLS.items()
+    ],
     indirect=["server"],
 )
 def test_killed_at_a_rung_and_run_again(server: K3sServer, rung: str) -> None:

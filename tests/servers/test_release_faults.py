@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import LONG
 from tests.servers import release_load
 from tests.servers.release_load import Load
 from tests.servers.releases import (
     DYING,
     FIRST,
     LOGIN,
-    LONG,
     SECOND,
     Playbook,
     Stage,
@@ -160,7 +160,8 @@ def test_the_server_is_rebooted_in_the_middle(
     finished_by_the_next_run(host, playbook, other)
 
 
-@pytest.mark.skipif(not LONG, reason="one bad release more; test_releases.py has two")
+# one bad release more: test_releases.py has two
+@pytest.mark.long
 def test_a_release_that_dies_after_a_while_is_taken_back(host: Any, playbook: Any) -> None:
     serving = current(host)
     run = playbook("deploy.yml", "-e", f"tag={DYING}", "-e", json.dumps({"integr8scode_stable_seconds": 25}))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import LONG
 from tests.servers import release_load
 from tests.servers.release_load import Load
 from tests.servers.releases import (
@@ -20,7 +21,6 @@ from tests.servers.releases import (
     CRASHING,
     FIRST,
     LOGIN,
-    LONG,
     NEVER_HEALTHY,
     NO_COORDINATOR,
     REPOSITORIES,

@@ -74,6 +74,19 @@ def test_what_is_cleaned_up_is_cleaned_up_after_a_failure_too(run: object, tmp_p
     assert "/no/such/program cannot be run" in output
 
 
+def test_what_an_ended_run_left_is_cleaned_up_first(run: object, tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    left.touch()
+    clean = python(f"from pathlib import Path; Path({str(left)!r}).unlink(missing_ok=True)")
+    part = Part("site", [python(f"import os; raise SystemExit(os.path.exists({str(left)!r}))")], [clean], own=1)
+    counts, _ = run(part)  # type: ignore[operator]
+    assert (counts.passed, counts.failed) == (1, 0)
+    part.cleanup = [python("raise SystemExit(1)")]
+    counts, output = run(part)  # type: ignore[operator]
+    assert counts.failed == 1
+    assert "cleaning up failed" in output
+
+
 def test_a_part_that_hangs_is_ended(run: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "PART_MINUTES", 0.01)
     counts, output = run(Part("unit", [python("import time; time.sleep(60)")]))  # type: ignore[operator]
