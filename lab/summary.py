@@ -90,8 +90,9 @@ def summary(settings: Settings) -> str:
         "",
         "What next:",
         "  . .venv/bin/activate",
-        "  ansible-playbook playbooks/status.yml             what runs",
-        "  ansible-playbook deploy.yml -e tag=2026.2.19      ship another release",
-        "  make lab-down                                     remove the lab",
+        # named, since ANSIBLE_INVENTORY may be set to somebody's servers
+        "  ansible-playbook -i inventories/lab playbooks/status.yml             what runs",
+        "  ansible-playbook -i inventories/lab deploy.yml -e tag=2026.2.19      ship another release",
+        "  make lab-down                                                        remove the lab",
     ]
     return "\n".join(lines)
