@@ -172,7 +172,7 @@ KILLS = {
     ),
 }  # fmt: skip
 # where a kill could cost most; `make test-long` kills at every rung
-KILLED = ("node_object", "restore")
+KILLED = ("restore",)
 
 
 @pytest.mark.parametrize(
