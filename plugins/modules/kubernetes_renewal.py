@@ -12,6 +12,7 @@ description:
     start; fails when that did not help. Pods and containers go on meanwhile; the API is away for some seconds.
   - Renews the tokens as the module M(kubeconfig_renew) does.
   - Restarts the workers whose container started before its file was replaced, and watches whether they stay up.
+  - Starts the timer's unit once more where its last run has failed, so that no failure is told that is over.
   - In check mode nothing is asked for, written or restarted, and the result says what would be.
 requirements: [PyYAML, cryptography, docker]
 author: [Integr8sCode operators]
@@ -42,12 +43,19 @@ k3s_certificates_renewed: {description: The certificates that were due and why; 
 k3s_certificates_end: {description: When the first of k3s' own certificates ends (UTC)., type: str, returned: success}
 tokens: {description: "For each worker path, changed, restart, reasons, expires, token_renewed.", type: dict,
          returned: success}
+timer_run_again: {description: "Whether the timer's last run had failed, and was made up for.", type: bool,
+                  returned: success}
 workers_restarted: {description: Workers that were restarted., type: list, returned: success}
 warnings: {description: What a person should know., type: list, returned: success}
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.k3s_common import K3sError
 from ansible.module_utils.kubernetes_renewal import Job, RenewalError, perform
+from ansible.module_utils.maintenance import timer
+from ansible.module_utils.maintenance.state import MaintenanceError
+
+SUBCOMMAND = "renew-kubeconfig"
 
 
 def main() -> None:
@@ -65,12 +73,23 @@ def main() -> None:
         module.fail_json(msg=f"job does not hold what it must: {error}")
     except RenewalError as error:
         module.fail_json(msg=str(error))
+    sentences = report.sentences(applied=not module.check_mode)
+    try:
+        again = timer.last_run_failed(SUBCOMMAND)
+        if again and not module.check_mode:
+            timer.run_again(SUBCOMMAND)
+    except (K3sError, MaintenanceError) as error:
+        module.fail_json(msg=str(error))
+    if again:
+        done = "would be" if module.check_mode else "was"
+        sentences.append(f"the last run of the server's own timer had failed: its unit {done} started once more")
     facts = report.facts()
     for warning in facts.pop("warnings"):
         module.warn(warning)
     module.exit_json(
-        changed=report.changed,
-        sentences=report.sentences(applied=not module.check_mode),
+        changed=report.changed or again,
+        sentences=sentences,
+        timer_run_again=again,
         diff=[
             {"before_header": outcome.path, "after_header": outcome.path, **outcome.diff}
             for outcome in report.tokens.outcomes.values()

@@ -24,7 +24,7 @@ from ansible.module_utils.integr8scode_docker import EngineUnavailableError
 from ansible.module_utils.k3s_common import K3sError
 from ansible.module_utils.k3s_node import UnitState, monotonic
 from ansible.module_utils.kubernetes_renewal import Job, RenewalError
-from ansible.module_utils.maintenance import renew_kubeconfig, state
+from ansible.module_utils.maintenance import renew_kubeconfig, state, timer
 
 from tests.unit.support.fake_kubernetes import FakeKubernetes
 
@@ -87,6 +87,7 @@ class Server:
         self.authority(3650)
         self.leaf("serving-kube-apiserver", 200)
         self.leaf("client-admin", 200)
+        self.timers_unit = UnitState(True, False, "inactive", "dead", 0, "id", False, 0)
         self.job = Job(
             host="server1",
             workers=WORKERS,
@@ -139,6 +140,10 @@ class Server:
         since = monotonic() - (time.time() - self.started)
         return UnitState(True, True, active, "running" if self.running else "start", 0, "id", False, since)
 
+    def run_timers_unit(self, subcommand: str) -> None:
+        assert subcommand == "renew-kubeconfig"
+        self.timers_unit = dataclasses.replace(self.timers_unit, active="inactive")
+
     def connect(self) -> Any:
         def find(filters: dict[str, list[str]], **_: Any) -> list[Container]:
             service = filters["label"][1].partition("=")[2]
@@ -171,6 +176,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         made = Server(tmp_path, cluster)
         monkeypatch.setattr(kubernetes_renewal, "connect", made.connect)
         monkeypatch.setattr(kubernetes_renewal, "unit_state", made.unit)
+        monkeypatch.setattr(timer, "unit_state", lambda _: made.timers_unit)
+        monkeypatch.setattr(timer, "run_again", made.run_timers_unit)
         monkeypatch.setattr(k3s_certificates, "restart", made.restart)
         read = functools.partial(k3s_certificates.read_certificates, made.tls.parents[1])
         monkeypatch.setattr(k3s_certificates, "read_certificates", read)
@@ -391,6 +398,22 @@ def test_the_module_predicts_what_it_then_does(run_module: RunModule, server: Se
     assert forced["tokens"]["k8s-worker"]["reasons"] == ["asked for"]
     for token in server.cluster.tokens:
         assert token.split(".")[1] not in json.dumps([predicted, done, forced])
+
+
+def test_a_failed_run_of_the_timer_is_made_up_for(run_module: RunModule, server: Server) -> None:
+    server.settled()
+    job = {"job": dataclasses.asdict(server.job)}
+    server.timers_unit = dataclasses.replace(server.timers_unit, active="failed")
+
+    predicted = run_module("kubernetes_renewal", job, check=True)
+    assert server.timers_unit.active == "failed"
+    done = run_module("kubernetes_renewal", job)
+    again = run_module("kubernetes_renewal", job)
+
+    assert (predicted["changed"], done["changed"], again["changed"]) == (True, True, False)
+    assert "would be started once more" in predicted["sentences"][-1]
+    assert "was started once more" in done["sentences"][-1]
+    assert "once more" not in again["sentences"][-1]
 
 
 def test_the_module_names_settings_that_do_not_fit(run_module: RunModule) -> None:
