@@ -1,0 +1,46 @@
+"""Filter of the playbooks' `hosts`: a run over a group without a server ends with a word, and not green."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+def _named(sources: str | Iterable[str]) -> str:
+    """The inventories as a person has typed them: from the project's folder where they lie in it."""
+    listed = [sources] if isinstance(sources, str) else list(sources)
+    paths = [Path(str(one)) for one in listed]
+    named = [str(path.relative_to(_PROJECT)) if path.is_relative_to(_PROJECT) else str(path) for path in paths]
+    return " and ".join(named) or "the inventory"
+
+
+def group_with_servers(group: str, groups: Mapping[str, Sequence[str]], sources: str | Iterable[str]) -> str:
+    """Return the group's own name, for a play's ``hosts``.
+
+    Ansible ends a play without hosts, and with it the run, as if all was well.
+
+    :param group: name of a group.
+    :param groups: the servers of each group, Ansible's ``groups``.
+    :param sources: the inventories of this run, Ansible's ``ansible_inventory_sources``.
+
+    Raises AnsibleFilterError where the group has no server.
+    """
+    if not groups.get(group):
+        raise AnsibleFilterError(
+            f"Nothing was changed. The group {group} of {_named(sources)} has no server. Put yours into its hosts.yml: "
+            "README, 'Your own servers', step 2."
+        )
+    return group
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        return {"group_with_servers": group_with_servers}
