@@ -111,16 +111,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         return state, [*_stack["causes"](state, needs), *judged], _machine["notes"](facts)
 
     def _away(self, host: str, words: str) -> tuple[dict[str, Any], list[dict[str, str]], list[str]]:
-        cure = f"what ssh says: ansible{self._inventory()} {host} -m ansible.builtin.ping -vvv"
-        if "Permission denied" in words:
-            bootstrap = _contact["bootstrap"](host, self._inventory())
-            cure = f"a fresh server knows its first user only: {bootstrap}; else {cure}"
-        cause = {
-            "check": "reachable",
-            "found": f"The server cannot be reached: {' '.join(words.split())[-600:].rstrip('.')}.",
-            "why": "Nothing else can be said of it.",
-            "cure": cure,
-        }
+        # the address is the connection's, which may be another than the host's name
+        address = str(getattr(self._play_context, "remote_addr", None) or host)
+        cause = _contact["away"](host, self._inventory(), words, address)
         return {"unreachable": True}, [cause], []
 
     def _without_modules(

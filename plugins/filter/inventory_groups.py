@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,8 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 _PROJECT = Path(__file__).resolve().parents[2]
-
-
-def _named(sources: str | Iterable[str]) -> str:
-    """The inventories as a person has typed them: from the project's folder where they lie in it."""
-    listed = [sources] if isinstance(sources, str) else list(sources)
-    paths = [Path(str(one)) for one in listed]
-    named = [str(path.relative_to(_PROJECT)) if path.is_relative_to(_PROJECT) else str(path) for path in paths]
-    return " and ".join(named) or "the inventory"
+# its path is known to Ansible, not to Python
+_doctor_inventory = runpy.run_path(str(Path(__file__).with_name("doctor_report.py")))["doctor_inventory"]
 
 
 def group_with_servers(group: str, groups: Mapping[str, Sequence[str]], sources: str | Iterable[str]) -> str:
@@ -31,8 +26,9 @@ def group_with_servers(group: str, groups: Mapping[str, Sequence[str]], sources:
     Raises AnsibleFilterError where the group has no server.
     """
     if not groups.get(group):
+        named = " and ".join(_doctor_inventory(sources, str(_PROJECT))) or "the inventory"
         raise AnsibleFilterError(
-            f"Nothing was changed. The group {group} of {_named(sources)} has no server. Put yours into its hosts.yml: "
+            f"Nothing was changed. The group {group} of {named} has no server. Put yours into its hosts.yml: "
             "README, 'Your own servers', step 2."
         )
     return group
