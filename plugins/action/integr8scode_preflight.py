@@ -111,9 +111,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         return state, [*_stack["causes"](state, needs), *judged], _machine["notes"](facts)
 
     def _away(self, host: str, words: str) -> tuple[dict[str, Any], list[dict[str, str]], list[str]]:
-        # the address is the connection's, which may be another than the host's name
-        address = str(getattr(self._play_context, "remote_addr", None) or host)
-        cause = _contact["away"](host, self._inventory(), words, address)
+        # the connection's, which may be another than the host's name
+        address, port = (getattr(self._play_context, name, None) or "" for name in ("remote_addr", "port"))
+        cause = _contact["away"](host, self._inventory(), words, str(address), str(port))
         return {"unreachable": True}, [cause], []
 
     def _without_modules(

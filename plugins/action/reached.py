@@ -40,8 +40,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
             return {"changed": False}
         sources = _doctor_inventory(known.get("ansible_inventory_sources") or (), str(_PLUGINS.parent))
         inventory = "".join(f" -i {shlex.quote(one)}" for one in sources)
-        address = str(getattr(self._play_context, "remote_addr", None) or host)
-        cause = _contact["away"](host, inventory, words, address)
+        address, port = (getattr(self._play_context, name, None) or "" for name in ("remote_addr", "port"))
+        cause = _contact["away"](host, inventory, words, str(address), str(port))
         advice = self._task.args.get("advice")
         lines = [f"{host}: {cause['found']}", *([str(advice)] if advice else []), f"Cure: {cause['cure']}"]
         # not `failed`: Ansible's own exit code tells a server that is away from one that is ill

@@ -90,7 +90,7 @@ def answer(words: str | None, **arguments: Any) -> dict[str, Any]:
     """What the action says where ssh says `words`; None where the server answers."""
     plugin = reached.ActionModule.__new__(reached.ActionModule)
     plugin._task = SimpleNamespace(args=arguments, async_val=0, check_mode=False)
-    plugin._play_context = SimpleNamespace(remote_addr="192.0.2.7")
+    plugin._play_context = SimpleNamespace(remote_addr="192.0.2.7", port=2222)
 
     def shell(script: str, sudoable: bool) -> None:
         assert (script, sudoable) == ("true", False)
@@ -113,7 +113,7 @@ def test_a_server_that_answers_costs_a_word() -> None:
     [
         ("Failed to connect to the host via ssh: no route", ["ansible -i inventories/production app1 -m"]),
         ("ops@app1: Permission denied (publickey).", ["playbooks/bootstrap.yml --limit app1"]),
-        ("Host key verification failed.", ["Connect once by hand: ssh 192.0.2.7;", "ssh-keygen -R 192.0.2.7;"]),
+        ("Host key verification failed.", ["ssh -p 2222 192.0.2.7;", "ssh-keygen -R '[192.0.2.7]:2222';"]),
     ],
 )
 def test_the_cure_is_that_of_what_ssh_says(words: str, cures: list[str]) -> None:

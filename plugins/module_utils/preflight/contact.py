@@ -99,22 +99,28 @@ def bootstrap(host: str, inventory: str) -> str:
     return f"ansible-playbook{inventory} playbooks/bootstrap.yml --limit {host}"
 
 
-def away(host: str, inventory: str, words: str, address: str = "") -> dict[str, str]:
+def host_key_cure(address: str, port: str = "") -> str:
+    """What to do where ssh does not take a server's host key for what it is."""
+    away = port not in {"", "22"}
+    place, known = shlex.quote(address), shlex.quote(f"[{address}]:{port}" if away else address)
+    return (
+        "Its host key is not known here, or is another than before. Connect once by hand, compare it and accept it: "
+        f"ssh {f'-p {port} ' if away else ''}{place}; where the server was made anew, first: ssh-keygen -R {known}"
+    )
+
+
+def away(host: str, inventory: str, words: str, address: str = "", port: str = "") -> dict[str, str]:
     """The cause that a server is out of reach.
 
     :param inventory: the options that name it, for the commands that cure.
     :param words: what Ansible says of the connection.
-    :param address: where ssh goes, if not to the host's own name.
+    :param address: where ssh goes, if not to the host's own name, and `port`, if not to 22.
     """
     cure = f"what ssh says: ansible{inventory} {host} -m ansible.builtin.ping -vvv"
     if "Permission denied" in words:
         cure = f"a fresh server knows its first user only: {bootstrap(host, inventory)}; else {cure}"
     elif "Host key verification failed" in words:
-        place = shlex.quote(address or host)
-        cure = (
-            f"its host key is not known here, or is another than before. Connect once by hand: ssh {place}; where the "
-            f"server was made anew, first: ssh-keygen -R {place}; else {cure}"
-        )
+        cure = f"{host_key_cure(address or host, port)}; else {cure}"
     return {
         "check": "reachable",
         "found": f"The server cannot be reached: {ssh_words(words).rstrip('.')}.",
