@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from ansible.plugins.filter import integr8scode_checks as checks
 
+from tests.unit.support.templating import load
+
 GOOD = {
     "integr8scode_secret_key": "k" * 40,
     "integr8scode_mongo_root_password": "p$\"' \\#@:/%!?{{x}}é;",
@@ -30,7 +32,7 @@ def test_good_secrets_pass() -> None:
         ("integr8scode_mongo_root_password", "lab-password-not-a-secret", "default or placeholder"),
         ("integr8scode_mongo_root_password", "two\nlines-of-it", "line break"),
         ("integr8scode_mongo_root_password", "with-nul-\0-inside", "control character"),
-        ("integr8scode_user_password", "user123", "12 are the least"),
+        ("integr8scode_user_password", "user1234", "12 are the least"),
         ("k3s_token", "t" * 15, "16 are the least"),
         ("k3s_token", "two words of a token", "white space"),
         ("k3s_token", "a-token-with:a-colon-in-it", "colon"),
@@ -42,6 +44,46 @@ def test_bad_secrets_are_named_and_not_shown(name: str, value: Any, says: str) -
     assert problems
     assert any(name in problem and says in problem for problem in problems)
     assert not value or all(value not in problem for problem in problems)
+
+
+@pytest.mark.parametrize("value", ["t", "a b", "p" * 200, "ghp_" + "A1" * 18])
+def test_a_registry_password_is_as_its_registry_gives_it(value: str) -> None:
+    assert checks.secret_problems({"integr8scode_registry_password": value}) == []
+
+
+@pytest.mark.parametrize("value", ["", "CHANGE_ME", "line\nbreak"])
+def test_a_registry_password_is_not_made_by_hand(value: str) -> None:
+    named = {"integr8scode_registry_password": value}
+    for registry, where in (
+        ("ghcr.io/hardmax71/integr8scode", "at ghcr.io, a classic token with read:packages"),
+        ("registry.lab.test:5000/a", "at registry.lab.test:5000"),
+        ("", "at its registry"),
+    ):
+        (problem,) = checks.secret_problems(named, registry=registry)
+        assert problem.endswith(
+            f" It is the token or password of integr8scode_registry_username {where}: put it into vault.yml as "
+            "vault_registry_password"
+        )
+        assert "openssl" not in problem
+
+
+def test_the_cure_names_the_place_that_the_shipped_inventories_read() -> None:
+    for name in ("production", "staging"):
+        shipped = load(f"inventories/{name}/group_vars/all/main.yml")
+        secrets = {one: "" for one, text in shipped.items() if "{{ vault_" in str(text)}
+        assert len(secrets) > 5
+        for problem in checks.secret_problems(secrets):
+            secret = problem.split()[0]
+            assert problem.endswith(f"put it into vault.yml as {shipped[secret].strip('{} ')}")
+            assert ("(openssl rand -base64 48)" in problem) is (secret != "integr8scode_registry_password")
+
+
+def test_a_placeholder_is_one_cause() -> None:
+    shipped = load("inventories/production/group_vars/all/vault.yml")
+    secrets = {one.replace("vault_", "integr8scode_" if "registry" in one else "", 1): "CHANGE_ME" for one in shipped}
+    problems = checks.secret_problems(secrets)
+    assert len(problems) == len(shipped)
+    assert all("is a default or placeholder value. " in one for one in problems)
 
 
 def test_the_lab_may_have_fakes_but_no_short_ones() -> None:
