@@ -169,16 +169,30 @@ def download_hosts(
         else:
             found.append(urlsplit(f"//{place}").hostname or "")
     if proxy:
-        direct = [one.lstrip(".").lower() for one in no_proxy or ()]
-        found = [name for name in found if any(name == one or name.endswith(f".{one}") for one in direct)]
+        found = [name for name in found if _without_proxy(name, no_proxy)]
         found.append(urlsplit(proxy).hostname or "")
     return [name for name in dict.fromkeys(found) if _has_to_be_found(name)]
 
 
-def url_host(url: str) -> str:
-    """Return the name in a URL that has to be found; "" for a file, an address or this server."""
-    name = urlsplit(url).hostname or ""
+def url_host(url: str, http_proxy: str = "", https_proxy: str = "", no_proxy: str | list[str] | None = None) -> str:
+    """Return the name that has to be found to fetch a URL; "" for a file, an address or this server.
+
+    :param http_proxy: URL of the proxy for http, which finds the name itself; empty for none.
+    :param https_proxy: the one for https.
+    :param no_proxy: hosts and .domains that are reached without it, in a list or a text with commas.
+    """
+    split = urlsplit(url)
+    name = split.hostname or ""
+    proxy = {"http": http_proxy, "https": https_proxy}.get(split.scheme, "")
+    if proxy and not _without_proxy(name, no_proxy):
+        name = urlsplit(proxy).hostname or ""
     return name if _has_to_be_found(name) else ""
+
+
+def _without_proxy(name: str, no_proxy: str | list[str] | None) -> bool:
+    listed = no_proxy.split(",") if isinstance(no_proxy, str) else no_proxy or ()
+    direct = [one.strip().lstrip(".").lower() for one in listed]
+    return any(name == one or name.endswith(f".{one}") for one in direct if one)
 
 
 def _has_to_be_found(name: str) -> bool:

@@ -130,6 +130,37 @@ def test_files_and_addresses_need_no_name() -> None:
     assert [checks.url_host(url) for url in ("file:///srv/k3s", "http://192.0.2.1/k3s", "")] == ["", "", ""]
 
 
+@pytest.mark.parametrize(
+    ("url", "no_proxy", "name"),
+    [
+        ("https://github.com/k3s-io/k3s", [], "proxy.lab.test"),
+        ("https://files.lab.test/k3s", [".lab.test"], "files.lab.test"),
+        ("https://files.lab.test/k3s", "10.0.0.0/8, .lab.test", "files.lab.test"),
+        ("https://files.lab.test/k3s", "", "proxy.lab.test"),
+        # there is none for plain http
+        ("http://files.lab.test/k3s", [], "files.lab.test"),
+        ("file:///srv/k3s", [], ""),
+    ],
+)
+def test_a_proxy_finds_the_name_of_a_download_itself(url: str, no_proxy: Any, name: str) -> None:
+    assert checks.url_host(url, "", "http://me:fake@proxy.lab.test:3128", no_proxy) == name
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "github.com"),
+        ({"k3s_https_proxy": "http://192.0.2.7:3128"}, ""),
+        ({"k3s_https_proxy": "http://proxy.lab.test:3128"}, "proxy.lab.test"),
+        ({"k3s_https_proxy": "http://proxy.lab.test:3128", "k3s_no_proxy": ["github.com"]}, "github.com"),
+        ({"k3s_http_proxy": "http://proxy.lab.test:3128"}, "github.com"),
+    ],
+)
+def test_the_preflight_looks_for_no_name_that_k3s_proxy_finds(given: dict[str, Any], name: str) -> None:
+    known = role_variables("k3s") | role_variables("integr8scode") | {"__integr8scode_whole": True}
+    assert evaluate("{{ __integr8scode_k3s_host }}", known | given) == name
+
+
 def test_a_proxy_finds_the_names_itself() -> None:
     registries = ["ghcr.io/team", "registry.example.org:5000/team", "docker.io"]
     names = checks.download_hosts(
