@@ -167,7 +167,8 @@ def lint_commands() -> list[list[str]]:
         [_program("ruff"), "format", "--check", "."],
         [_program("mypy")],
         [_program("yamllint"), "--strict", "."],
-        [_program("ansible-lint"), "--offline", "--strict"],
+        # it knows the lab's inventory alone, and some playbooks are for groups of other ones
+        ["env", "ANSIBLE_HOST_PATTERN_MISMATCH=ignore", _program("ansible-lint"), "--offline", "--strict"],
         ["shellcheck", *shell_scripts()],
     ]
 

@@ -2,8 +2,9 @@
 
 `look`: arguments of the module integr8scode_state, whose answer is the result. `needs`: what causes_machine.py and
 causes_stack.py judge by, and `registries`, `k3s_host`, `tag_named`, which tell the names that the run has to find.
-`secrets`: problems of the inventory's secrets, sentences. `k3s_token`: the token that k3s shall have. `skip`: checks
-whose causes are told and do not stop the run. `inventory`: what `-i` names, for the commands that cure.
+`secrets`, `settings`: problems of the inventory's secrets and of what else it says, sentences. `k3s_token`: the token
+that k3s shall have. `skip`: checks whose causes are told and do not stop the run. `inventory`: what `-i` names, for the
+commands that cure.
 
 Where no module can run, since Python, sudo or its password is missing, a shell is asked what that can tell.
 """
@@ -57,7 +58,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
 
     _supports_check_mode = True
     _requires_connection = True
-    _VALID_ARGS = frozenset({"look", "needs", "secrets", "k3s_token", "skip", "inventory"})
+    _VALID_ARGS = frozenset({"look", "needs", "secrets", "settings", "k3s_token", "skip", "inventory"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Look; fail with all causes, or return what was seen."""
@@ -70,9 +71,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
             message = f"integr8scode_skip_checks: there is no {', '.join(sorted(skip - CHECKS))}, only "
             return {"failed": True, "msg": f"{message}{', '.join(sorted(CHECKS))}. Nothing was changed."}
         state, found, notes = self._ask(host, arguments, task_vars or {})
-        found = [
-            {"check": "secret", "found": one, "why": "", "cure": ""} for one in arguments.get("secrets", ())
-        ] + found
+        told_before = [("secret", one) for one in arguments.get("secrets", ())]
+        told_before += [("setting", one) for one in arguments.get("settings", ())]
+        found = [{"check": check, "found": one, "why": "", "cure": ""} for check, one in told_before] + found
         notes += [f"told to go on all the same, {told(one)}" for one in found if one["check"] in skip]
         for note in notes:
             self._display.warning(f"{host}: {note}")
@@ -111,16 +112,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         return state, [*_stack["causes"](state, needs), *judged], _machine["notes"](facts)
 
     def _away(self, host: str, words: str) -> tuple[dict[str, Any], list[dict[str, str]], list[str]]:
-        cure = f"what ssh says: ansible{self._inventory()} {host} -m ansible.builtin.ping -vvv"
-        if "Permission denied" in words:
-            bootstrap = _contact["bootstrap"](host, self._inventory())
-            cure = f"a fresh server knows its first user only: {bootstrap}; else {cure}"
-        cause = {
-            "check": "reachable",
-            "found": f"The server cannot be reached: {' '.join(words.split())[-600:].rstrip('.')}.",
-            "why": "Nothing else can be said of it.",
-            "cure": cure,
-        }
+        # the connection's, which may be another than the host's name
+        address, port = (getattr(self._play_context, name, None) or "" for name in ("remote_addr", "port"))
+        cause = _contact["away"](host, self._inventory(), words, str(address), str(port))
         return {"unreachable": True}, [cause], []
 
     def _without_modules(

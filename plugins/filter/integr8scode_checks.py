@@ -15,7 +15,10 @@ PASSWORD_MIN = 12
 _WHOLE_TOKEN = re.compile(r"K10[0-9a-f]{64}::[^:]+:[^:]+")  # as in k3s' own token files
 K3S_TOKEN_MIN = 16  # what the role k3s refuses below
 DOCKER_HUB = ("registry-1.docker.io", "auth.docker.io")
-_MAKE_ONE = "Make one: openssl rand -base64 48"
+# what the shipped inventories name in another way than the variable with vault_ before it
+_IN_THE_VAULT = {"integr8scode_registry_password": "vault_registry_password", "k3s_token": "vault_k3s_token"}
+EXAMPLE_USERNAME = "your-github-name"  # of the shipped inventories
+_RESERVED = re.compile(r"(^|\.)example\.(org|com|net)$", re.IGNORECASE)
 # control characters, and what Unicode and YAML count as line breaks beside them
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLACEHOLDER = re.compile(r"change.?me|replace.?me|placeholder|not-a-secret|example|your[_-]|todo|<.*>", re.IGNORECASE)
@@ -25,10 +28,22 @@ _saslprep = runpy.run_path(str(Path(__file__).parents[1] / "module_utils" / "sas
 _DEFAULTS = frozenset({"rootpassword", "user123", "admin123", "root", "admin", "password", "integr8scode"})
 
 
-def _problems_of_text(name: str, value: object) -> list[str]:
+def _cure(name: str, registry: str = "") -> str:
+    """How to come by another value, and where to put it."""
+    if name.endswith("username"):
+        return "Correct it in group_vars/all/main.yml"
+    place = f"put it into vault.yml as {_IN_THE_VAULT.get(name, f'vault_{name}')}"
+    if not name.endswith("_registry_password"):
+        return f"Make one (openssl rand -base64 48) and {place}"
+    kind = ", a classic token with read:packages" if registry == "ghcr.io" else ""
+    where = f"at {registry}" if registry else "at its registry"
+    return f"It is the token or password of integr8scode_registry_username {where}{kind}: {place}"
+
+
+def _problems_of_text(name: str, value: object, cure: str) -> list[str]:
     """What keeps a value out of every format that it goes into."""
     if value is None or value == "":
-        return [f"{name} is missing. Put it into the inventory's vault.yml (ansible-vault edit)."]
+        return [f"{name} is missing. {cure}"]
     if not isinstance(value, str):
         # YAML reads 0123 or yes as something else, so what was typed is lost already
         return [f"{name} is no text: YAML reads it as {_yaml_type(value)}. Put it into quotes in vault.yml."]
@@ -39,7 +54,7 @@ def _problems_of_text(name: str, value: object) -> list[str]:
     if _UNPRINTABLE.search(value):
         problem = (
             f"{name} holds a line break or another control character, which not every format that it is written into "
-            f"can carry. Write it in one line, in quotes (a block, `|`, ends with a line break). {_MAKE_ONE}"
+            f"can carry. Write it in one line, in quotes (a block, `|`, ends with a line break). {cure}"
         )
         return [problem]
     return []
@@ -59,50 +74,80 @@ def _forbidden_by_mongodb(password: str) -> bool:
     return False
 
 
-def _problems_of_secret(name: str, value: object, minimum: int, allow_fake: bool) -> list[str]:
-    problems = _problems_of_text(name, value)
+def _problems_of_secret(name: str, value: object, minimum: int, allow_fake: bool, cure: str) -> list[str]:
+    problems = _problems_of_text(name, value, cure)
     if problems:
         return problems
     text = str(value)
-    if len(text) < minimum:
-        problems.append(f"{name} has {len(text)} characters, {minimum} are the least. {_MAKE_ONE}")
     if not allow_fake and (text.lower() in _DEFAULTS or _PLACEHOLDER.search(text)):
-        problems.append(f"{name} is a default or placeholder value. {_MAKE_ONE}")
+        # its length and what is in it count for nothing
+        return [f"{name} is a default or placeholder value. {cure}"]
+    if len(text) < minimum:
+        problems.append(f"{name} has {len(text)} characters, {minimum} are the least. {cure}")
     if name.endswith("mongo_root_password") and _forbidden_by_mongodb(text):
         problems.append(
             f"{name} holds a character that MongoDB takes in no password (it prepares them by RFC 4013, which knows no "
-            f"emoji, no private and no newer characters, and no mix of directions of writing). {_MAKE_ONE}"
+            f"emoji, no private and no newer characters, and no mix of directions of writing). {cure}"
+        )
+    if name == "k3s_token" and re.search(r"\s", text):
+        problems.append(f"{name} holds white space, which k3s does not take. {cure}")
+    if name == "k3s_token" and ":" in text and not _WHOLE_TOKEN.fullmatch(text):
+        problems.append(f"{name} holds a colon, before which k3s reads a user's name. {cure}")
+    size = len(text.encode())
+    if name.endswith(("_user_password", "_admin_password")) and size > BCRYPT_MAX_BYTES:
+        problems.append(
+            f"{name} has {size} bytes in UTF-8, and bcrypt, by which the application keeps it, reads "
+            f"{BCRYPT_MAX_BYTES} at most. Shorten it."
         )
     return problems
 
 
-def secret_problems(secrets: dict[str, Any], allow_fake: bool = False) -> list[str]:
+def _minimum(name: str) -> int:
+    if name == "k3s_token":
+        return K3S_TOKEN_MIN
+    if name.endswith("_registry_password"):
+        return 1  # another's, and as long as that says
+    return SECRET_KEY_MIN if name.endswith("secret_key") else PASSWORD_MIN
+
+
+def secret_problems(secrets: dict[str, Any], allow_fake: bool = False, registry: str = "") -> list[str]:
     """Return what is wrong with the secrets, never showing one.
 
     :param secrets: by name of the variable; names that end in ``secret_key`` need 32 characters,
-        ``k3s_token`` 16, those that end in ``username`` any, others 12.
+        ``k3s_token`` 16, those that end in ``username`` or ``_registry_password`` any, others 12.
     :param allow_fake: whether published defaults and placeholders pass, as in the lab.
+    :param registry: the registry of the login, with or without the images' prefix; for its password's cure.
     """
     problems = []
     for name, value in secrets.items():
+        cure = _cure(name, registry.partition("/")[0])
         if name.endswith("username"):
             # not secret, but written beside the passwords into the same formats
-            problems += _problems_of_text(name, value)
-            continue
-        minimum = K3S_TOKEN_MIN if name == "k3s_token" else PASSWORD_MIN
-        if name.endswith("secret_key"):
-            minimum = SECRET_KEY_MIN
-        problems += _problems_of_secret(name, value, minimum, bool(allow_fake))
-        if name == "k3s_token" and re.search(r"\s", str(value or "")):
-            problems.append(f"{name} holds white space, which k3s does not take. {_MAKE_ONE}")
-        if name == "k3s_token" and ":" in str(value or "") and not _WHOLE_TOKEN.fullmatch(str(value)):
-            problems.append(f"{name} holds a colon, before which k3s reads a user's name. {_MAKE_ONE}")
-        size = len(str(value or "").encode("utf-8", "replace"))
-        if name.endswith(("_user_password", "_admin_password")) and size > BCRYPT_MAX_BYTES:
-            problems.append(
-                f"{name} has {size} bytes in UTF-8, and bcrypt, by which the application keeps it, reads "
-                f"{BCRYPT_MAX_BYTES} at most. Shorten it."
-            )
+            problems += _problems_of_text(name, value, cure)
+        else:
+            problems += _problems_of_secret(name, value, _minimum(name), bool(allow_fake), cure)
+    return problems
+
+
+def example_problems(names: list[str], username: str) -> list[str]:
+    """Return which examples of the shipped inventories were not replaced.
+
+    :param names: the names that users reach the server by.
+    :param username: the login at the application's registry.
+    """
+    problems = []
+    examples = [name for name in names if _RESERVED.search(str(name).rstrip("."))]
+    if examples:
+        problems.append(
+            f"integr8scode_public_names holds {', '.join(examples)}, an example that can never be reached (RFC 2606). "
+            "Write the DNS name that users type, for one server into group_vars/all/main.yml, for several each its own "
+            "into hosts.yml"
+        )
+    if username == EXAMPLE_USERNAME:
+        problems.append(
+            f"integr8scode_registry_username is the example {EXAMPLE_USERNAME}. Write your login at the registry into "
+            'group_vars/all/main.yml, or "" where the images need none'
+        )
     return problems
 
 
@@ -124,16 +169,30 @@ def download_hosts(
         else:
             found.append(urlsplit(f"//{place}").hostname or "")
     if proxy:
-        direct = [one.lstrip(".").lower() for one in no_proxy or ()]
-        found = [name for name in found if any(name == one or name.endswith(f".{one}") for one in direct)]
+        found = [name for name in found if _without_proxy(name, no_proxy)]
         found.append(urlsplit(proxy).hostname or "")
     return [name for name in dict.fromkeys(found) if _has_to_be_found(name)]
 
 
-def url_host(url: str) -> str:
-    """Return the name in a URL that has to be found; "" for a file, an address or this server."""
-    name = urlsplit(url).hostname or ""
+def url_host(url: str, http_proxy: str = "", https_proxy: str = "", no_proxy: str | list[str] | None = None) -> str:
+    """Return the name that has to be found to fetch a URL; "" for a file, an address or this server.
+
+    :param http_proxy: URL of the proxy for http, which finds the name itself; empty for none.
+    :param https_proxy: the one for https.
+    :param no_proxy: hosts and .domains that are reached without it, in a list or a text with commas.
+    """
+    split = urlsplit(url)
+    name = split.hostname or ""
+    proxy = {"http": http_proxy, "https": https_proxy}.get(split.scheme, "")
+    if proxy and not _without_proxy(name, no_proxy):
+        name = urlsplit(proxy).hostname or ""
     return name if _has_to_be_found(name) else ""
+
+
+def _without_proxy(name: str, no_proxy: str | list[str] | None) -> bool:
+    listed = no_proxy.split(",") if isinstance(no_proxy, str) else no_proxy or ()
+    direct = [one.strip().lstrip(".").lower() for one in listed]
+    return any(name == one or name.endswith(f".{one}") for one in direct if one)
 
 
 def _has_to_be_found(name: str) -> bool:
@@ -151,6 +210,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "secret_problems": secret_problems,
+            "example_problems": example_problems,
             "download_hosts": download_hosts,
             "url_host": url_host,
         }

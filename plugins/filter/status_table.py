@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 UNKNOWN = "systemd does not answer, so whether a switch works at this moment is not known."
 ONE_SHOTS = frozenset({"user-seed"})
+# its path is known to Ansible, not to Python
+_contact = runpy.run_path(str(Path(__file__).parents[1] / "module_utils/preflight/contact.py"))
+_ssh_words = _contact["ssh_words"]
 SILENT = "UNREACHABLE: it was not asked"
 
 
@@ -126,9 +131,10 @@ def _why_silent(hostvars: Mapping[str, Any], host: str) -> tuple[bool, str]:
     """Whether a server without an answer was reached, and why there is none."""
     said = hostvars[host].get("status") or {}
     message = str(said.get("msg") or said.get("module_stderr") or "it says no reason").strip()
-    if said.get("failed") and not said.get("unreachable"):
-        return True, f"FAILED to look at it: {message}"
-    return False, f"UNREACHABLE: {message}" if said.get("unreachable") else SILENT
+    if said.get("unreachable"):
+        return False, f"UNREACHABLE: {_ssh_words(message)}"
+    # whatever the task made of a look that failed, it was taken
+    return (True, f"FAILED to look at it: {message}") if said else (False, SILENT)
 
 
 def status_table(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleError
 
 from tests.unit.support.templating import ROOT, evaluate, load, role_variables
 
@@ -44,7 +45,32 @@ def test_without_registries_of_ones_own_nothing_has_another_name() -> None:
     assert all(one.split()[0] == one.split()[1] for one in lines())
 
 
+def allowed(**variables: Any) -> bool:
+    """Whether the playbook goes on with the tag; judged before anything is said or written."""
+    (play,) = load("playbooks/images.yml")
+    judge = play["tasks"][1]["ansible.builtin.assert"]
+    known = role_variables("integr8scode") | play["vars"] | variables
+    return bool(evaluate(f"{{{{ {judge['that']} }}}}", known))
+
+
+@pytest.mark.parametrize("tag", ["2026.2.20", "sha-1a2b3c4"])
+def test_a_releases_tag_is_taken(tag: str) -> None:
+    assert allowed()
+    assert allowed(tag=tag)
+
+
+@pytest.mark.parametrize("tag", ["2026.02.20", "v2026.2.20", "sha-123", "", "2026.2.20 x"])
+def test_a_tag_of_another_form_is_refused_as_a_deploy_does(tag: str) -> None:
+    with pytest.raises(AnsibleError, match="without leading zeros"):
+        allowed(tag=tag)
+
+
+def test_a_tag_that_moves_has_to_be_allowed_by_name() -> None:
+    assert not allowed(tag="latest")
+    assert allowed(tag="latest", integr8scode_allow_latest="true")
+
+
 @pytest.mark.parametrize("task", load("playbooks/images.yml")[0]["tasks"], ids=lambda task: str(task["name"]))
 def test_no_server_is_asked(task: dict[str, Any]) -> None:
-    local = {"ansible.builtin.debug", "ansible.builtin.import_role"}
+    local = {"ansible.builtin.debug", "ansible.builtin.assert", "ansible.builtin.import_role"}
     assert local & set(task) or task["delegate_to"] == "localhost"

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from ansible.plugins.filter import integr8scode_checks as checks
 
+from tests.unit.support.templating import evaluate, load, role_variables
+
 GOOD = {
     "integr8scode_secret_key": "k" * 40,
     "integr8scode_mongo_root_password": "p$\"' \\#@:/%!?{{x}}é;",
@@ -30,7 +32,7 @@ def test_good_secrets_pass() -> None:
         ("integr8scode_mongo_root_password", "lab-password-not-a-secret", "default or placeholder"),
         ("integr8scode_mongo_root_password", "two\nlines-of-it", "line break"),
         ("integr8scode_mongo_root_password", "with-nul-\0-inside", "control character"),
-        ("integr8scode_user_password", "user123", "12 are the least"),
+        ("integr8scode_user_password", "user1234", "12 are the least"),
         ("k3s_token", "t" * 15, "16 are the least"),
         ("k3s_token", "two words of a token", "white space"),
         ("k3s_token", "a-token-with:a-colon-in-it", "colon"),
@@ -44,10 +46,70 @@ def test_bad_secrets_are_named_and_not_shown(name: str, value: Any, says: str) -
     assert not value or all(value not in problem for problem in problems)
 
 
+@pytest.mark.parametrize("value", ["t", "a b", "p" * 200, "ghp_" + "A1" * 18])
+def test_a_registry_password_is_as_its_registry_gives_it(value: str) -> None:
+    assert checks.secret_problems({"integr8scode_registry_password": value}) == []
+
+
+@pytest.mark.parametrize("value", ["", "CHANGE_ME", "line\nbreak"])
+def test_a_registry_password_is_not_made_by_hand(value: str) -> None:
+    named = {"integr8scode_registry_password": value}
+    for registry, where in (
+        ("ghcr.io/hardmax71/integr8scode", "at ghcr.io, a classic token with read:packages"),
+        ("registry.lab.test:5000/a", "at registry.lab.test:5000"),
+        ("", "at its registry"),
+    ):
+        (problem,) = checks.secret_problems(named, registry=registry)
+        assert problem.endswith(
+            f" It is the token or password of integr8scode_registry_username {where}: put it into vault.yml as "
+            "vault_registry_password"
+        )
+        assert "openssl" not in problem
+
+
+def test_the_cure_names_the_place_that_the_shipped_inventories_read() -> None:
+    for name in ("production", "staging"):
+        shipped = load(f"inventories/{name}/group_vars/all/main.yml")
+        secrets = {one: "" for one, text in shipped.items() if "{{ vault_" in str(text)}
+        assert len(secrets) > 5
+        for problem in checks.secret_problems(secrets):
+            secret = problem.split()[0]
+            assert problem.endswith(f"put it into vault.yml as {shipped[secret].strip('{} ')}")
+            assert ("(openssl rand -base64 48)" in problem) is (secret != "integr8scode_registry_password")
+
+
+def test_a_placeholder_is_one_cause() -> None:
+    shipped = load("inventories/production/group_vars/all/vault.yml")
+    secrets = {one.replace("vault_", "integr8scode_" if "registry" in one else "", 1): "CHANGE_ME" for one in shipped}
+    problems = checks.secret_problems(secrets)
+    assert len(problems) == len(shipped)
+    assert all("is a default or placeholder value. " in one for one in problems)
+
+
 def test_the_lab_may_have_fakes_but_no_short_ones() -> None:
     fakes = {**GOOD, "integr8scode_user_password": "lab-user-not-a-secret"}
     assert checks.secret_problems(fakes, allow_fake=True) == []
     assert checks.secret_problems({**fakes, "integr8scode_secret_key": "short"}, allow_fake=True)
+
+
+@pytest.mark.parametrize("name", ["integr8scode.example.org", "example.com", "App1.Example.NET", "a.b.example.org."])
+def test_examples_that_users_could_never_reach_are_refused(name: str) -> None:
+    (problem,) = checks.example_problems(["app1.lab.test", name], "me")
+    assert problem.startswith(f"integr8scode_public_names holds {name}, an example")
+    assert "group_vars/all/main.yml" in problem
+    assert "hosts.yml" in problem
+
+
+def test_names_that_only_look_like_examples_pass() -> None:
+    names = ["app1", "localhost", "app.lab.test", "myexample.org", "example.org.lab.test", "example.io"]
+    assert checks.example_problems(names, "me") == []
+
+
+@pytest.mark.parametrize("inventory", ["production", "staging"])
+def test_the_shipped_inventories_are_refused_as_they_are(inventory: str) -> None:
+    known = role_variables("integr8scode") | load(f"inventories/{inventory}/group_vars/all/main.yml")
+    problems = evaluate("{{ __integr8scode_example_problems }}", known | {"vault_registry_password": "x"})
+    assert [one.split()[0] for one in problems] == ["integr8scode_public_names", "integr8scode_registry_username"]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +128,37 @@ def test_the_names_to_pull_from(registries: list[str], mirrors: list[str], names
 def test_files_and_addresses_need_no_name() -> None:
     assert checks.url_host("https://files.example/k3s") == "files.example"
     assert [checks.url_host(url) for url in ("file:///srv/k3s", "http://192.0.2.1/k3s", "")] == ["", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("url", "no_proxy", "name"),
+    [
+        ("https://github.com/k3s-io/k3s", [], "proxy.lab.test"),
+        ("https://files.lab.test/k3s", [".lab.test"], "files.lab.test"),
+        ("https://files.lab.test/k3s", "10.0.0.0/8, .lab.test", "files.lab.test"),
+        ("https://files.lab.test/k3s", "", "proxy.lab.test"),
+        # there is none for plain http
+        ("http://files.lab.test/k3s", [], "files.lab.test"),
+        ("file:///srv/k3s", [], ""),
+    ],
+)
+def test_a_proxy_finds_the_name_of_a_download_itself(url: str, no_proxy: Any, name: str) -> None:
+    assert checks.url_host(url, "", "http://me:fake@proxy.lab.test:3128", no_proxy) == name
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({}, "github.com"),
+        ({"k3s_https_proxy": "http://192.0.2.7:3128"}, ""),
+        ({"k3s_https_proxy": "http://proxy.lab.test:3128"}, "proxy.lab.test"),
+        ({"k3s_https_proxy": "http://proxy.lab.test:3128", "k3s_no_proxy": ["github.com"]}, "github.com"),
+        ({"k3s_http_proxy": "http://proxy.lab.test:3128"}, "github.com"),
+    ],
+)
+def test_the_preflight_looks_for_no_name_that_k3s_proxy_finds(given: dict[str, Any], name: str) -> None:
+    known = role_variables("k3s") | role_variables("integr8scode") | {"__integr8scode_whole": True}
+    assert evaluate("{{ __integr8scode_k3s_host }}", known | given) == name
 
 
 def test_a_proxy_finds_the_names_itself() -> None:

@@ -1,15 +1,19 @@
-"""What a server without Python or sudo can be asked: a script for any shell, its answer, and what is missing by that.
+"""What is said of a server that no module runs on: out of reach, or, by a script for any shell, without Python or sudo.
 
 Runs on the controller, which loads this file by its path: it needs nothing but the standard library.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 KIB = 2**10
+_BEFORE_SSH = re.compile(
+    r"^(Task failed: )?(Failed to connect to the host via ssh: |Data could not be sent to remote host .*? over ssh: )?"
+)
 OLDEST_PYTHON = (3, 10)
 _SCRIPT = r"""
 echo preflight=1
@@ -93,6 +97,41 @@ def facts(said: Mapping[str, Any]) -> dict[str, Any]:
 def bootstrap(host: str, inventory: str) -> str:
     """The command that gives a server Python, sudo and the user that Ansible comes as."""
     return f"ansible-playbook{inventory} playbooks/bootstrap.yml --limit {host}"
+
+
+def host_key_cure(address: str, port: str = "") -> str:
+    """What to do where ssh does not take a server's host key for what it is."""
+    away = port not in {"", "22"}
+    place, known = shlex.quote(address), shlex.quote(f"[{address}]:{port}" if away else address)
+    return (
+        "Its host key is not known here, or is another than before. Connect once by hand, compare it and accept it: "
+        f"ssh {f'-p {port} ' if away else ''}{place}; where the server was made anew, first: ssh-keygen -R {known}"
+    )
+
+
+def away(host: str, inventory: str, words: str, address: str = "", port: str = "") -> dict[str, str]:
+    """The cause that a server is out of reach.
+
+    :param inventory: the options that name it, for the commands that cure.
+    :param words: what Ansible says of the connection.
+    :param address: where ssh goes, if not to the host's own name, and `port`, if not to 22.
+    """
+    cure = f"what ssh says: ansible{inventory} {host} -m ansible.builtin.ping -vvv"
+    if "Permission denied" in words:
+        cure = f"a fresh server knows its first user only: {bootstrap(host, inventory)}; else {cure}"
+    elif "Host key verification failed" in words:
+        cure = f"{host_key_cure(address or host, port)}; else {cure}"
+    return {
+        "check": "reachable",
+        "found": f"The server cannot be reached: {ssh_words(words).rstrip('.')}.",
+        "why": "Nothing else can be said of it.",
+        "cure": cure,
+    }
+
+
+def ssh_words(words: str) -> str:
+    """What ssh says, in one line and without what Ansible puts before it."""
+    return _BEFORE_SSH.sub("", " ".join(words.split()))[-600:]
 
 
 def causes(said: Mapping[str, Any], host: str, inventory: str, words: str, password: bool) -> list[dict[str, str]]:

@@ -100,6 +100,11 @@ def test_everything_is_told_at_once_and_nothing_else(monkeypatch: pytest.MonkeyP
     assert "ghcr.io: dead; github.com: dead" in lines[3]
 
 
+def test_what_else_the_inventory_says_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Asked(monkeypatch, state(), secrets=[SECRET], settings=["a name is an example"]).run()
+    assert answer["msg"][1:3] == [f"1. secret: {SECRET}", "2. setting: a name is an example"]
+
+
 def test_a_clock_that_is_wrong_is_found_by_the_question_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = Asked(monkeypatch, state(time=action.time.time() - 7200)).run()
     assert "s behind this machine's" in answer["msg"][1]

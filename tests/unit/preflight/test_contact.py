@@ -31,6 +31,23 @@ def causes(said: str, *, password: bool = False) -> list[dict[str, str]]:
     return contact.causes(parsed, "app1", " -i inventories/production", "last words", password)
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "Task failed: ",
+        "Task failed: Failed to connect to the host via ssh: ",
+        'Data could not be sent to remote host "192.0.2.1". Make sure this host can be reached over ssh: ',
+    ],
+)
+def test_of_a_connection_that_fails_ssh_says_why(before: str) -> None:
+    words = "ssh: connect to host 192.0.2.1 port 22: Connection timed out"
+    assert contact.ssh_words(f"{before}{words}\r\n") == words
+    cause = contact.away("app1", " -i x", before + words)
+    assert cause["found"] == f"The server cannot be reached: {words}."
+    assert cause["cure"] == "what ssh says: ansible -i x app1 -m ansible.builtin.ping -vvv"
+
+
 def test_a_server_without_python_and_sudo_has_its_other_causes_named() -> None:
     parsed = contact.parse(SAID)
     assert parsed is not None
