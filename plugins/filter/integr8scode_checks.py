@@ -18,7 +18,6 @@ DOCKER_HUB = ("registry-1.docker.io", "auth.docker.io")
 # what the shipped inventories name in another way than the variable with vault_ before it
 _IN_THE_VAULT = {"integr8scode_registry_password": "vault_registry_password", "k3s_token": "vault_k3s_token"}
 EXAMPLE_USERNAME = "your-github-name"  # of the shipped inventories
-_RESERVED = re.compile(r"(^|\.)example\.(org|com|net)$", re.IGNORECASE)
 # control characters, and what Unicode and YAML count as line breaks beside them
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLACEHOLDER = re.compile(r"change.?me|replace.?me|placeholder|not-a-secret|example|your[_-]|todo|<.*>", re.IGNORECASE)
@@ -129,26 +128,18 @@ def secret_problems(secrets: dict[str, Any], allow_fake: bool = False, registry:
     return problems
 
 
-def example_problems(names: list[str], username: str) -> list[str]:
+def example_problems(username: str) -> list[str]:
     """Return which examples of the shipped inventories were not replaced.
 
-    :param names: the names that users reach the server by.
     :param username: the login at the application's registry.
     """
-    problems = []
-    examples = [name for name in names if _RESERVED.search(str(name).rstrip("."))]
-    if examples:
-        problems.append(
-            f"integr8scode_public_names holds {', '.join(examples)}, an example that can never be reached (RFC 2606). "
-            "Write the DNS name that users type, for one server into group_vars/all/main.yml, for several each its own "
-            "into hosts.yml"
-        )
-    if username == EXAMPLE_USERNAME:
-        problems.append(
-            f"integr8scode_registry_username is the example {EXAMPLE_USERNAME}. Write your login at the registry into "
-            'group_vars/all/main.yml, or "" where the images need none'
-        )
-    return problems
+    if username != EXAMPLE_USERNAME:
+        return []
+    problem = (
+        f"integr8scode_registry_username is the example {EXAMPLE_USERNAME}. Write your login at the registry into "
+        'group_vars/all/main.yml, or "" where the images need none'
+    )
+    return [problem]
 
 
 def download_hosts(
