@@ -36,6 +36,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 sha256: {description: Checksum of the file that is (in check mode, would be) installed., type: str, returned: always}
+restart: {description: Whether k3s is (in check mode would be) marked as waiting for a restart., type: bool,
+          returned: always}
 """
 
 import os
@@ -92,7 +94,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         install(f"file://{quote(parameters['file'])}" if parameters["file"] else url, wanted)
     if link and not module.check_mode:
         os.symlink("k3s", KUBECTL)
-    return {"changed": replace or link, "sha256": wanted}
+    return {"changed": replace or link, "sha256": wanted, "restart": replace}
 
 
 def main() -> None:

@@ -59,6 +59,8 @@ EXAMPLES = r"""
 RETURN = r"""
 written: {description: Paths that changed., type: list, returned: always}
 removed: {description: Paths that were removed., type: list, returned: always}
+restart: {description: Whether k3s is (in check mode would be) marked as waiting for a restart., type: bool,
+          returned: always}
 kernel: {description: Modules that were loaded and files of settings that were applied., type: list, returned: always}
 """
 
@@ -193,6 +195,7 @@ def mark_restart() -> None:
 def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work; what it returns to Ansible."""
     written, removed, kernel, diff = [], [], [], []
+    restart = False
     parameters = module.params
     files = wanted_files(parameters)
     for entry in files:
@@ -205,6 +208,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         elif (old, old_mode, owner) != (text, mode, (0, 0)):
             written.append(path)
             diff.append(make_diff(path, (old, old_mode), (text, mode), secret=entry.get("secret", False)))
+            restart |= entry["role"] == "restart"
             if not module.check_mode:
                 if entry["role"] == "restart":
                     mark_restart()
@@ -216,7 +220,14 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         mark_restart()
         remove(removed, parameters["folders"])
     changed = bool(written or removed or kernel)
-    return {"changed": changed, "written": written, "removed": removed, "kernel": kernel, "diff": diff}
+    return {
+        "changed": changed,
+        "written": written,
+        "removed": removed,
+        "restart": restart or bool(removed),
+        "kernel": kernel,
+        "diff": diff,
+    }
 
 
 def remove(paths: list[str], folders: list[str]) -> None:

@@ -42,6 +42,8 @@ EXAMPLES = r"""
 RETURN = r"""
 installed: {description: Archives that were (in check mode would be) laid down., type: list, returned: always}
 removed: {description: Archives that were removed., type: list, returned: always}
+restart: {description: Whether k3s is (in check mode would be) marked as waiting for a restart., type: bool,
+          returned: always}
 missing: {description: Archives that the controller has to bring first., type: list, returned: always}
 """
 
@@ -128,10 +130,11 @@ def run(module: AnsibleModule) -> dict[str, Any]:
         "installed": lacking,
         "removed": removed,
         "missing": missing,
+        "restart": bool(lacking) or any(before.get(name) != sha256 for name, sha256 in wanted.items()),
     }
     if module.check_mode or missing or not result["changed"]:
         return result
-    if any(before.get(name) != sha256 for name, sha256 in wanted.items()) or lacking:
+    if result["restart"]:
         # first, so that an interrupted run is made up for
         with open(PENDING, "w", encoding="utf-8"):
             pass

@@ -11,13 +11,18 @@ description:
     waits until it has run without a new start for C(stable_seconds) with its node Ready. The unit becomes active before
     k3s can fail, so "active" alone proves nothing.
   - A k3s that has already run that long is not waited for.
-  - In check mode it says whether it would start or restart, and does not wait.
+  - In check mode it says whether it would start or restart, and does not wait. The tasks before have marked nothing
+    then, so C(restart) says what they would have marked.
 options:
   version: {type: str, required: true, description: Release that has to answer.}
   stable_seconds: {type: int, default: 60, description: Seconds that it must have run without a new start.}
   timeout_seconds: {type: int, default: 300, description: Seconds after which to give up.}
   node_name: {type: str, default: "", description: The node's name; empty takes the server's host name.}
   node_ip: {type: str, default: "", description: InternalIP that the node must have; empty accepts any.}
+  restart:
+    type: bool
+    default: false
+    description: Whether tasks before this one have (in check mode would have) written what waits for a restart.
 author: integr8scode-ansible
 """
 
@@ -107,7 +112,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """Do the module's work; what it returns to Ansible."""
     wanted = parse_version(module.params["version"])
     before = unit_state()
-    if os.path.exists(PENDING) and before.active not in {"inactive", "failed"}:
+    pending = os.path.exists(PENDING) or (module.check_mode and module.params["restart"])
+    if pending and before.active not in {"inactive", "failed"}:
         action = "restart"
     elif before.active in {"inactive", "failed", "deactivating"}:
         action = "start"
@@ -147,6 +153,7 @@ def main() -> None:
             "timeout_seconds": {"type": "int", "default": 300},
             "node_name": {"type": "str", "default": ""},
             "node_ip": {"type": "str", "default": ""},
+            "restart": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

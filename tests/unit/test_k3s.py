@@ -351,7 +351,8 @@ def test_files_are_written_once(tmp_path: Path, pending: Path, run_module: Any) 
         "token_path": str(token),
         **elsewhere(tmp_path),
     }
-    assert run_module("k3s_files", args, check=True)["written"] == [str(path), str(token)]
+    predicted = run_module("k3s_files", args, check=True)
+    assert (predicted["written"], predicted["restart"]) == ([str(path), str(token)], True)
     assert not path.exists()
     assert not pending.exists()
     assert run_module("k3s_files", args)["changed"]
@@ -372,7 +373,7 @@ def test_files_for_the_kernel_need_no_restart(tmp_path: Path, pending: Path, run
     pending.unlink()
     entry = {"path": str(tmp_path / "k3s.conf"), "content": "x.y = 1\n", "mode": "0644", "role": "sysctl"}
     result = run_module("k3s_files", {**args, "files": [entry]})
-    assert (result["written"], result["kernel"]) == ([entry["path"]], [])
+    assert (result["written"], result["kernel"], result["restart"]) == ([entry["path"]], [], False)
     assert not pending.exists()
 
 
@@ -546,6 +547,20 @@ def test_time_is_up(clocked: Any) -> None:
     clocked(Clock([(0, unit("a", 0))], ready_at=9999))
     with pytest.raises(common.K3sError, match=r"not up and stable \(60 s\) after 300 s: not Ready"):
         ready_module.wait(FakeModule(), unit("", 0, "inactive"), "start")
+
+
+@pytest.mark.parametrize(("to_come", "action"), [(True, "restart"), (False, "none")])
+def test_a_check_knows_of_files_that_were_not_written(
+    clocked: Any, tmp_path: Path, run_module: Any, to_come: bool, action: str
+) -> None:
+    (tmp_path / "pending").unlink()
+    clocked(Clock([(0, unit("a", -100))], ready_at=0))
+    args = {"version": "v1.34.4+k3s1", "node_name": "server", "restart": to_come}
+    predicted = run_module("k3s_node_ready", args, check=True)
+    assert (predicted["action"], predicted["changed"]) == (action, to_come)
+    # what was written left its mark, which another run may have acted on
+    done = run_module("k3s_node_ready", args)
+    assert (done["action"], done["changed"]) == ("none", False)
 
 
 @pytest.fixture

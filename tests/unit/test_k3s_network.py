@@ -303,7 +303,8 @@ def mirror(server: Path) -> Path:
 def test_an_archive_is_laid_down_once_and_removed_with_its_name(server: Path, mirror: Path, run_module: Any) -> None:
     image = {"name": "k3s-images.tar.zst", "url": f"file://{mirror}/k3s-images.tar.zst"}
     args = image_arguments(server, image)
-    assert run_module("k3s_images", args, check=True)["installed"] == [image["name"]]
+    predicted = run_module("k3s_images", args, check=True)
+    assert (predicted["installed"], predicted["restart"]) == ([image["name"]], True)
     assert not (server / "images").exists()
     assert run_module("k3s_images", args)["changed"]
     assert (server / "images/k3s-images.tar.zst").read_bytes() == ARCHIVE
@@ -314,7 +315,8 @@ def test_an_archive_is_laid_down_once_and_removed_with_its_name(server: Path, mi
     # somebody else's stays
     (server / "images/mine.tar").write_bytes(b"mine")
     none = image_arguments(server)
-    assert run_module("k3s_images", none, check=True)["removed"] == [image["name"]]
+    predicted = run_module("k3s_images", none, check=True)
+    assert (predicted["removed"], predicted["restart"]) == ([image["name"]], False)
     assert run_module("k3s_images", none)["removed"] == [image["name"]]
     assert os.listdir(server / "images") == ["mine.tar"]
     assert not (server / "etc/airgap-images.json").exists()
