@@ -125,7 +125,7 @@ def in_containers(mark: Mark) -> dict[str, list[list[str]]]:
     for name in output_of("docker", "ps", "--all", "--format", "{{.Names}}").decode().split():
         logs |= {(number, name) for number in mark.found(output_of("docker", "logs", name))}
     lists = {
-        "container": ("docker", "ps", "--all", "--quiet"),
+        "container": ("docker", "ps", "--all", "--format", "{{.Names}}"),
         "image": ("docker", "images", "--quiet"),
         "volume": ("docker", "volume", "ls", "--quiet"),
         "network": ("docker", "network", "ls", "--quiet"),

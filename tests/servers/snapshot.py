@@ -7,8 +7,11 @@ from typing import Any
 FILES = "/etc /opt /usr /root /home /srv /boot /var/backups /var/lib/integr8scode /var/lib/dpkg /var/spool"
 LIVE = "ns,sa,secrets,cm,roles,rolebindings,clusterroles,clusterrolebindings,netpol,pods,ds,deploy,crd,nodes"
 SNAPSHOT = {
-    # whatever is changed in an inode changes its ctime
-    "inodes": rf"find {FILES} -xdev -printf '%p %y %m %U %G %s %C@ %l\n' 2>/dev/null | sort",
+    # whatever is changed in an inode changes its ctime; Ansible's own folder in the login's home is the connection's
+    "inodes": (
+        rf"find {FILES} -xdev -path '/home/*/.ansible' -prune -o -regex '/home/[^/]+' -printf '%p %y %m %U %G\n'"
+        r" -o -printf '%p %y %m %U %G %s %C@ %l\n' 2>/dev/null | sort"
+    ),
     "contents": "find /etc /opt/integr8scode /usr/local /root /home -xdev -type f -exec sha256sum {} + | sort -k 2",
     "containers": (
         "docker inspect --format '{{.Id}} {{.Name}} {{.Image}} {{.State.Pid}} {{.State.StartedAt}} {{.RestartCount}}' "
