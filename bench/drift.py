@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.cluster import ClusterError
+from bench.cluster import ClusterError, ask
 from bench.releases import FIRST, FIRST_INDEX, INVENTORY, VARIABLES, make
 from bench.servers import Server, playbook
 from bench.table import drift_markdown
@@ -34,12 +34,13 @@ DRIFT = 2
 def registry_questions(tag: str) -> str:
     """Commands that ask the registry what drift.yml asks: is the login accepted, where do tags point, what is newer."""
     login = f"user = {REGISTRY_USER}:{REGISTRY_PASSWORD}"
+    curl = f"curl -sS --cacert /etc/docker/certs.d/{REGISTRY_HOST}/ca.crt --config -"
     lines = []
     for repository in REPOSITORIES:
         url = f"https://{REGISTRY_HOST}/v2/{repository}"
         lines += [
-            f"curl -sS --config - -I {url}/manifests/{tag} <<'END-OF-LOGIN'\n{login}\nEND-OF-LOGIN",
-            f"curl -sS --config - {url}/tags/list <<'END-OF-LOGIN'\n{login}\nEND-OF-LOGIN",
+            f"{curl} -I {url}/manifests/{tag} <<'END-OF-LOGIN'\n{login}\nEND-OF-LOGIN",
+            f"{curl} {url}/tags/list <<'END-OF-LOGIN'\n{login}\nEND-OF-LOGIN",
         ]
     return "\n".join(lines) + "\n"
 
@@ -89,6 +90,8 @@ def measure(settings: Settings, rounds: int) -> dict[str, Any]:
     make([FIRST], "playbooks/site.yml")
     server = Server(settings, FIRST_INDEX, folder)
     tag = str(json.loads(server.root("cat /opt/integr8scode/current/release.json")[1])["tag"])
+    # this project does not need it there
+    ask(server.root, "apt-get -qq update && apt-get -qq -y install curl >/dev/null 2>&1")
     found: dict[str, list[float]] = {"playbook": [], "ssh": [], "ten": [], "one": []}
     size = 0
     with tempfile.TemporaryDirectory(prefix="drift-") as temporary:
