@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.cluster import ClusterError, ask
 from bench.releases import FIRST, FIRST_INDEX, INVENTORY, VARIABLES, make
-from bench.servers import Server, playbook
+from bench.servers import Server, playbook, set_environment
 from bench.table import drift_markdown
 from lab.settings import REGISTRY_HOST, REGISTRY_PASSWORD, REGISTRY_USER, ROOT, LabError, Settings
 from lab.state import write
@@ -131,7 +131,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         settings = Settings.from_environment()
-        os.environ["LAB_HOME"] = str(settings.home)
+        set_environment(settings)
         playbook(INVENTORY, "lab/destroy.yml")
         try:
             result = measure(settings, options.rounds)

@@ -23,7 +23,7 @@ from typing import Any
 from bench import cluster
 from bench.cluster import ClusterError, Kept, Shell
 from bench.recipe import GUIDE_BACKUP, RECIPE
-from bench.servers import Server, playbook
+from bench.servers import Server, playbook, set_environment
 from bench.table import markdown
 from lab.settings import ROOT, LabError, Settings
 from lab.state import write
@@ -183,7 +183,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         settings = Settings.from_environment()
-        os.environ["LAB_HOME"] = str(settings.home)
+        set_environment(settings)
         folder = settings.state / "bench"
         folder.mkdir(parents=True, exist_ok=True)
         with servers(options.keep):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cluster import ClusterError, ask
-from bench.servers import Server, playbook
+from bench.servers import Server, playbook, set_environment
 from bench.table import releases_markdown
 from lab.registry import Registry
 from lab.settings import REGISTRY_HOST, REGISTRY_PASSWORD, REGISTRY_USER, ROOT, LabError, Settings
@@ -254,7 +254,7 @@ def main() -> int:
     parts = options.part or ["guide", "fleet"]
     try:
         settings = Settings.from_environment()
-        os.environ["LAB_HOME"] = str(settings.home)
+        set_environment(settings)
         playbook(INVENTORY, "lab/destroy.yml")
         try:
             result = measure(settings, options.rounds, parts)

@@ -53,6 +53,12 @@ class Server:
         return done.returncode, done.stdout
 
 
+def set_environment(settings: Settings) -> None:
+    """Have runs of Ansible find the lab, and find themselves compiled, as in an operator's own environment."""
+    os.environ["LAB_HOME"] = str(settings.home)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 def playbook(inventory: Path, name: str, *arguments: str) -> str:
     """Run a playbook against servers of the bench; returns its output.
 

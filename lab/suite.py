@@ -248,7 +248,8 @@ class Suite:
         self.failures: list[str] = []
         self._say = threading.Lock()
         self._environment = {
-            **os.environ,
+            # without it each run of Ansible compiles all of itself anew, a second of processor time
+            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
             "LAB_HOME": str(settings.home),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
