@@ -36,7 +36,7 @@ def test_all_that_a_playbook_needs(project_root: Path, inventory: Path) -> None:
         "project/ansible.cfg",
         "project/docker-compose.yaml",
         "project/playbooks/drift.yml",
-        "project/plugins/modules/drift_present.py",
+        "project/plugins/action/drift_present.py",
         "project/roles/drift/tasks/main.yml",
         "project/lab/environment.sh",
         "project/requirements.txt",

@@ -1,4 +1,4 @@
-"""The module drift_present: whole files with the right access, one notification per change, nothing in a check."""
+"""What drift_present does: whole files with the right access, one notification per change, nothing in a check."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from ansible.module_utils.drift_report.present import PresentError, Wanted, present
 
-from tests.unit.conftest import RunModule
 from tests.unit.drift_report.test_webhook import SECRET, Receiver, receiver
 from tests.unit.support import drift_reports as reports
 
@@ -25,10 +25,10 @@ def no_pauses() -> Any:
 
 
 class Folder:
-    """A folder of reports, and the module on it."""
+    """A folder of reports, told from there."""
 
-    def __init__(self, path: Path, run_module: RunModule) -> None:
-        self.path, self.run_module = path, run_module
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def present(self, report: dict[str, Any], *, check: bool = False, **arguments: Any) -> dict[str, Any]:
         (self.path / "drift.json").write_text(json.dumps(report))
@@ -38,12 +38,12 @@ class Folder:
             "metrics_file": str(self.path / "drift.prom"),
             "known_file": str(self.path / "told.json"),
         }
-        return self.run_module("drift_present", {**known, **arguments}, check=check)
+        return present(Wanted(**{**known, **arguments}, check=check))
 
 
 @pytest.fixture
-def folder(tmp_path: Path, run_module: RunModule) -> Folder:
-    return Folder(tmp_path, run_module)
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
 
 
 def mode(path: Path) -> int:
@@ -52,7 +52,6 @@ def mode(path: Path) -> int:
 
 def test_files_and_table(folder: Folder) -> None:
     result = folder.present(reports.everything())
-    assert not result["changed"]
     assert result["table"].startswith("5 servers:")
     assert result["problems"] == []
     assert mode(folder.path / "drift.html") == 0o600
@@ -107,7 +106,6 @@ def test_a_notification_that_fails_is_told_and_tried_again(folder: Folder, recei
     drift = reports.report(reports.host("app1", reports.finding()))
     receiver.codes = [404, 200]
     failed = folder.present(drift, webhook_url=receiver.url)
-    assert not failed.get("failed")
     assert "it answered 404 (Not Found). The next run tries again." in failed["notification_problem"]
     assert "The notification was not taken" in failed["table"]
     assert "integr8scode_drift_notification_success 0\n" in (folder.path / "drift.prom").read_text()
@@ -158,14 +156,12 @@ def test_a_folder_that_is_missing_is_named_with_its_cure(folder: Folder) -> None
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema_version": 2}'])
-def test_what_is_no_report_is_refused(folder: Folder, run_module: RunModule, content: str) -> None:
+def test_what_is_no_report_is_refused(folder: Folder, content: str) -> None:
     (folder.path / "drift.json").write_text(content)
-    arguments = {"report": str(folder.path / "drift.json"), "known_file": str(folder.path / "told.json")}
-    result = run_module("drift_present", arguments)
-    assert result["failed"]
-    assert "is no drift report" in result["msg"]
+    with pytest.raises(PresentError, match="is no drift report"):
+        present(Wanted(report=str(folder.path / "drift.json"), known_file=str(folder.path / "told.json")))
 
 
 def test_a_mode_that_is_none(folder: Folder) -> None:
-    result = folder.present(reports.everything(), html_mode="rw")
-    assert result["msg"].startswith("drift_html_mode: 'rw' is not an octal mode")
+    with pytest.raises(PresentError, match=r"^drift_html_mode: 'rw' is not an octal mode"):
+        folder.present(reports.everything(), html_mode="rw")
