@@ -37,6 +37,7 @@ _raw:
 """
 
 import ast
+import functools
 import hashlib
 import io
 import os
@@ -62,8 +63,12 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def imported(source: Path) -> set[str]:
-    """Names below ansible.module_utils that a file imports, as `k3s_common` or `backups.store`."""
+@functools.cache
+def imported(source: Path) -> frozenset[str]:
+    """Names below ansible.module_utils that a file imports, as `k3s_common` or `backups.store`.
+
+    Read once in a process: the programs share most of their files.
+    """
     names: set[str] = set()
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"), str(source))):
         if isinstance(node, ast.Import):
@@ -71,7 +76,7 @@ def imported(source: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             # what is imported from a package may be one of its modules
             names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
-    return {name.removeprefix(f"{PREFIX}.") for name in names if name.startswith(f"{PREFIX}.")}
+    return frozenset(name.removeprefix(f"{PREFIX}.") for name in names if name.startswith(f"{PREFIX}."))
 
 
 def file_of(sources: Path, name: str) -> Path | None:
