@@ -66,7 +66,10 @@ def places(pattern: re.Pattern[str]) -> list[str]:
 def test_no_file_names_a_package_registry() -> None:
     """Where packages come from is the machine's configuration: mirrors and closed networks work by themselves then."""
     # module paths such as golang.org/x/net are names, not hosts to ask
-    pattern = re.compile(rf"//[\w.-]*(?:{'|'.join(map(re.escape, PACKAGE_REGISTRIES))})|index-url")
+    pattern = re.compile(
+        rf"//[\w.-]*(?:{'|'.join(map(re.escape, PACKAGE_REGISTRIES))})|index-url"
+        rf"|\b(?:{'|'.join(re.escape(one) for one in PACKAGE_REGISTRIES if 'golang' not in one)})\b"
+    )
     assert places(pattern) == []
 
 
