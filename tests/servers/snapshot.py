@@ -7,9 +7,11 @@ from typing import Any
 FILES = "/etc /opt /usr /root /home /srv /boot /var/backups /var/lib/integr8scode /var/lib/dpkg /var/spool"
 LIVE = "ns,sa,secrets,cm,roles,rolebindings,clusterroles,clusterrolebindings,netpol,pods,ds,deploy,crd,nodes"
 SNAPSHOT = {
-    # whatever is changed in an inode changes its ctime; Ansible's own folder in the login's home is the connection's
+    # whatever is changed in an inode changes its ctime; Ansible's own folder in the login's home is the connection's,
+    # and what it puts into root's for a moment changes that folder's times
     "inodes": (
-        rf"find {FILES} -xdev -path '/home/*/.ansible' -prune -o -regex '/home/[^/]+' -printf '%p %y %m %U %G\n'"
+        rf"find {FILES} -xdev -path '/home/*/.ansible' -prune"
+        r" -o \( -regex '/home/[^/]+' -o -path /root/.ansible/tmp \) -printf '%p %y %m %U %G\n'"
         r" -o -printf '%p %y %m %U %G %s %C@ %l\n' 2>/dev/null | sort"
     ),
     "contents": "find /etc /opt/integr8scode /usr/local /root /home -xdev -type f -exec sha256sum {} + | sort -k 2",
