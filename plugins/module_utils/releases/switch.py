@@ -202,11 +202,11 @@ class Switch:
     def _back(self, move: Move | None, cause: str) -> Outcome:
         if move is None or not self._changes:
             return self._refused(move, cause)
-        self.journal.say("decision", "failed", cause)
-        self.journal.prefix = "undo:"
         what = f"{self.job.action.capitalize()} of release {self.job.release} failed: {cause}"
         previous = self.previous
         try:
+            self.journal.say("decision", "failed", cause)
+            self.journal.prefix = "undo:"
             if previous is None or previous.id == self.job.release:
                 return self._without_previous(move, what, cause)
             self._undo(move, previous)
@@ -290,8 +290,8 @@ class Switch:
             entry["lost_executions"] = outcome.lost
         try:
             append_history(self.layout.base, entry)
-        except OSError as error:
-            # a full disk must not hide how it ended
+        except (OSError, ValueError) as error:
+            # neither a full disk nor a character that cannot be written must hide how it ended
             self.journal.say("history", "failed", str(error))
 
     def _prune(self) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -335,6 +338,17 @@ def test_the_program_takes_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["start", "r7"])
     assert ended.value.code == 2
+
+
+def test_the_program_says_what_the_locale_has_no_character_for(
+    server: FakeServer, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, encoding="ascii"))
+    monkeypatch.setattr(cli.Switch, "run", lambda _: Outcome("ok", "one", sentences=["Serves 🚀."]))
+    monkeypatch.setattr(cli, "switch", functools.partial(cli.switch, runs=server.runs))
+    assert cli.main(["switch", "r1"]) == 0
+    assert said.getvalue() == b"Serves ?.\n"
 
 
 # -- the action plugin

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +14,7 @@ from ansible.module_utils.backups.archive import BackupError
 from ansible.module_utils.releases import lock, switch
 from ansible.module_utils.releases.lock import LockedError
 
-from tests.unit.releases.fake_server import INFRASTRUCTURE, SERVICES, WORKERS, FakeServer
+from tests.unit.releases.fake_server import INFRASTRUCTURE, SERVICES, WORKERS, Container, FakeServer
 
 NEVER_HEALTHY = {"hash": "two", "healthy_after": None}
 
@@ -615,6 +617,16 @@ def test_kubernetes_out_of_reach_is_taken_back(server: FakeServer) -> None:
     server.before_call = lambda _: server.reports.clear() if "undo:" in server.told() else None
     outcome = server.switch("two", kubernetes={"namespace": "integr8scode"})
     undone(server, outcome, "k8s-worker: connect: refused")
+
+
+def test_a_container_whose_last_lines_the_locale_cannot_show_is_taken_back(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.deployed("one")
+    server.release("two", backend=NEVER_HEALTHY)
+    monkeypatch.setattr(Container, "logs", lambda *_, **__: "ready 🚀".encode())
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    undone(server, server.switch("two"), "ready 🚀")
 
 
 def test_an_error_of_the_program_itself_is_taken_back(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
