@@ -58,8 +58,8 @@ def _problems_of_services(state: dict[str, Any], release: dict[str, Any]) -> lis
 
 
 def _problems_of_work(state: dict[str, Any]) -> list[str]:
-    """A lock that is left over, and what nobody knows; before the first deploy too, which may have been cut off."""
-    problems = []
+    """What is in the next run's way or not known; before the first deploy too, which may have been cut off."""
+    problems = [state["current_problem"]] if state.get("current_problem") else []
     if state.get("switching", False) is None:
         problems.append(UNKNOWN)
     held = state.get("lock") or {}

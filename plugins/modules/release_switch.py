@@ -128,6 +128,8 @@ def started(module: AnsibleModule) -> dict[str, Any]:
         }
     )
     layout = Layout(Path(job.base))
+    if problem := layout.current_problem():
+        raise ValueError(problem)
     target = layout.release(job.release)
     move = Move(target, layout, Stack(), job.settings, Journal(RUNS / job.run))
     said, well = plan(move)

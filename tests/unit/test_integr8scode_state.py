@@ -79,6 +79,16 @@ def test_a_damaged_record_is_an_error_that_names_it(tmp_path: Path, run_module: 
     assert "release.json" in answer["msg"]
 
 
+def test_a_current_that_is_a_copy_is_told_with_the_cure(tmp_path: Path, run_module: Any) -> None:
+    assert run_module("integr8scode_state", {"base": str(tmp_path)})["current_problem"] == ""
+    for folder in ("current", "releases/2026.2.20-b"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "current/release.json").write_text('{"id": "2026.2.20-b"}')
+    answer = run_module("integr8scode_state", {"base": str(tmp_path)})
+    link = f"ln -s releases/2026.2.20-b {tmp_path}/current; then run again."
+    assert answer["current_problem"].endswith(f"mv {tmp_path}/current {tmp_path}/current.copy && {link}")
+
+
 def test_works_without_docker(tmp_path: Path, run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_engine(timeout: int) -> None:
         raise EngineUnavailableError("python3-docker is missing")
@@ -435,6 +445,7 @@ def test_status_says_what_is_not_as_it_was_deployed() -> None:
     (problem,) = status_problems({**state, "containers": {"backend": [running], "edge": [running]}, "switching": None})
     assert "whether a switch works at this moment is not known" in problem
     assert status_problems({**state, "release": None}) == []
+    assert status_problems({**state, "release": None, "current_problem": "it is no link."}) == ["it is no link."]
 
 
 def test_the_document_for_programs_names_every_server() -> None:

@@ -60,6 +60,15 @@ class UnknownReleaseError(Exception):
     """There is no such release here; the text names those that are."""
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """What a ``release.json`` says. Raises OSError, ValueError."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(record, dict):
+        # a ValueError as that of other broken content
+        raise ValueError("it holds no object")  # noqa: TRY004
+    return record
+
+
 @dataclass(frozen=True)
 class Layout:
     """The folders of one installation.
@@ -102,7 +111,7 @@ class Layout:
         """
         path = self.releases / name
         try:
-            record = json.loads((path / "release.json").read_text(encoding="utf-8"))
+            record = read_record(path / "release.json")
         except (OSError, ValueError) as error:
             kept = ", ".join(release.id for release in self.all()) or "none"
             raise UnknownReleaseError(
@@ -115,7 +124,7 @@ class Layout:
         found = []
         for record in self.releases.glob("*/release.json"):
             try:
-                found.append(Release(record.parent, json.loads(record.read_text(encoding="utf-8"))))
+                found.append(Release(record.parent, read_record(record)))
             except (OSError, ValueError):
                 continue  # cut off while it was written: it was never used
         return sorted(found, key=lambda release: (str(release.record.get("created_at", "")), release.id), reverse=True)
@@ -128,6 +137,23 @@ class Layout:
             return self.release(self.current.resolve().name)
         except UnknownReleaseError:
             return None
+
+    def current_problem(self) -> str:
+        """Why no release can take the place of ``current``, with the cure: it is no link. "" where it may."""
+        if self.current.is_symlink() or not self.current.exists():
+            return ""
+        try:
+            name = str(read_record(self.current / "release.json").get("id", ""))
+        except (OSError, ValueError):
+            name = ""
+        known = bool(name) and (self.releases / name).is_dir()
+        target = name if known else "ID"
+        which = "" if known else f", where ID is the folder in {self.releases} that runs"
+        return (
+            f"{self.current} is no link to a release but a copy of one, as after copying a server's files without "
+            f"their links. No release could take its place. Cure, as root on the server: mv {self.current} "
+            f"{self.current}.copy && ln -s releases/{target} {self.current}{which}; then run again."
+        )
 
     def point_current(self, release: Release) -> None:
         """Let ``current`` point to a release; at no moment is there no ``current``. Raises OSError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any
 
 from ansible.module_utils.backups import application
 from ansible.module_utils.backups.archive import BackupError
-from ansible.module_utils.history import append_history
+from ansible.module_utils.history import append_history, read_history
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
 from ansible.module_utils.releases import lock, trial
 from ansible.module_utils.releases.compose import ComposeError
@@ -24,6 +25,7 @@ from ansible.module_utils.releases.journal import Journal
 from ansible.module_utils.releases.layout import Layout, Release, UnknownReleaseError
 from ansible.module_utils.releases.move import Move
 from ansible.module_utils.releases.prune import prune
+from ansible.module_utils.releases.targets import has_served
 from ansible.module_utils.releases.verify import VerificationError, Verifier
 
 MEGABYTE = 1024 * 1024
@@ -96,6 +98,8 @@ class Switch:
 
     def _run(self) -> Outcome:
         lock.beat(self.layout.base, self.job.run, phase=lock.SWITCHING)
+        if problem := self.layout.current_problem():
+            return self._refused(None, problem)
         move: Move | None = None
         try:
             target = self.layout.release(self.job.release)
@@ -187,6 +191,16 @@ class Switch:
 
     # -- back
 
+    def _served_before(self) -> bool:
+        """Whether this server had a release at all, be it that ``current`` was lost."""
+        if self.previous is not None or os.path.lexists(self.layout.current):
+            return True
+        try:
+            return has_served(read_history(self.layout.base))
+        except OSError:
+            # not known: what may serve is not taken away
+            return True
+
     def _serving(self) -> str:
         return self.previous.id if self.previous else ""
 
@@ -196,7 +210,9 @@ class Switch:
             with suppress(*FAILURES):
                 if not self.stack.containers():
                     move.compose.down()
-        serving = f"Release {self.previous.id} serves on." if self.previous else "Nothing was deployed before."
+        serving = "What runs was left as it is." if self._served_before() else "Nothing was deployed before."
+        if self.previous is not None:
+            serving = f"Release {self.previous.id} serves on."
         return Outcome("refused", self._serving(), cause, ["Nothing was changed.", cause, serving])
 
     def _back(self, move: Move | None, cause: str) -> Outcome:
@@ -231,11 +247,12 @@ class Switch:
                 f"It is the release that ran before, so there is no other to put back: {self.previous.id}.",
             ]
             return Outcome("failed", self.previous.id, cause, sentences)
-        if self.layout.current.is_symlink():
+        if self._served_before():
             # not the first one, but what it ran is not known any more: what still serves must not be taken away
+            lost = "leads to no complete release" if self.layout.current.is_symlink() else "is gone"
             sentences = [
                 what,
-                f"What served before cannot be put back: {self.layout.current} leads to no complete release.",
+                f"What served before cannot be put back: {self.layout.current} {lost}.",
                 "What runs was left as it is. Mend the cause and deploy again.",
             ]
             return Outcome("failed", "", cause, sentences)

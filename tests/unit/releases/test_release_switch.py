@@ -235,6 +235,16 @@ def test_what_cannot_be_is_refused(server: FakeServer, ask: Any, args: dict[str,
     assert said in answer["msg"]
 
 
+def test_a_current_that_is_no_link_is_refused_in_a_check_too(server: FakeServer, ask: Any, systemd: Systemd) -> None:
+    server.release("one")
+    (server.base / "current").mkdir()
+    for check in (True, False):
+        answer = ask(release="one", check=check)
+        assert answer["failed"]
+        assert answer["msg"].startswith(f"Nothing was changed by this step. {server.base}/current is no link")
+    assert systemd.asked == []
+
+
 def test_an_engine_that_is_away_is_told(server: FakeServer, ask: Any) -> None:
     server.deployed("one")
     server.engine_back_at = 2**40

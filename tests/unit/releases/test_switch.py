@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -685,6 +686,48 @@ def test_where_current_leads_nowhere_nothing_that_serves_is_taken_down(server: F
     assert "down" not in server.log
     assert server.outages == []
     assert "leads to no complete release" in outcome.sentences[1]
+
+
+def test_a_current_that_was_removed_takes_nothing_down_that_serves(server: FakeServer) -> None:
+    server.deployed("one")
+    (server.base / "current").unlink()
+    server.release("two", backend=NEVER_HEALTHY)
+    outcome = server.switch("two")
+    assert outcome.result == "failed"
+    assert "down" not in server.log
+    assert server.outages == []
+    assert f"{server.base}/current is gone" in outcome.sentences[1]
+    assert "What runs was left as it is." in outcome.sentences[2]
+    # and the next good one is shipped as ever
+    server.release("three")
+    assert server.switch("three").result == "ok"
+    assert server.current == "three"
+
+
+def test_a_history_that_cannot_be_read_takes_nothing_down_either(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_: Any) -> None:
+        raise OSError("Input/output error")
+
+    server.release("one", backend={"hash": "one", "healthy_after": None})
+    monkeypatch.setattr(switch, "read_history", unreadable)
+    assert server.switch("one").result == "failed"
+    assert "down" not in server.log
+
+
+def test_a_current_that_is_no_link_is_refused_before_anything_is_done(server: FakeServer) -> None:
+    server.deployed("one")
+    (server.base / "current").unlink()
+    shutil.copytree(server.base / "releases/one", server.base / "current")
+    server.release("two")
+    outcome = server.switch("two")
+    assert outcome.result == "refused"
+    assert server.log == []
+    assert outcome.sentences[0] == "Nothing was changed."
+    link = f"ln -s releases/ID {server.base}/current, where ID is the folder in {server.base}/releases that runs"
+    assert f"mv {server.base}/current {server.base}/current.copy && {link}" in outcome.cause
+    assert outcome.sentences[2] == "What runs was left as it is."
 
 
 def test_the_same_release_that_fails_has_nothing_to_go_back_to(server: FakeServer) -> None:
