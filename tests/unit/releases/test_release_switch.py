@@ -39,6 +39,10 @@ class Systemd:
         (self.folder / "systemd-run").write_text(SYSTEMD_RUN.format(folder=self.folder, does=script))
         (self.folder / "systemd-run").chmod(0o755)
 
+    def shows(self, description: str) -> None:
+        (self.folder / "systemctl").write_text(f"#!/bin/sh\necho '{description}'\n")
+        (self.folder / "systemctl").chmod(0o755)
+
     @property
     def asked(self) -> list[str]:
         path = self.folder / "asked"
@@ -206,6 +210,73 @@ def test_a_unit_that_does_not_start_leaves_nothing(server: FakeServer, ask: Any,
     assert not (server.runs / "r1").exists()
 
 
+def begun_by_the_first_copy(server: FakeServer, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task whose connection broke after the unit had begun."""
+    server.deployed("one")
+    server.release("two")
+    locked(server)
+    assert ask(release="two")["done"] is False
+    lock.beat(server.base, "r1", phase=lock.SWITCHING)
+    Journal(server.runs / "r1").say("trial", "started", "trying")
+    monkeypatch.setattr(lock, "switch_active", lambda: True)
+
+
+def test_a_task_that_ssh_does_again_goes_on_with_what_it_began(
+    server: FakeServer, ask: Any, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_by_the_first_copy(server, ask, monkeypatch)
+    systemd.does("echo 'Unit is loaded already' >&2; exit 1")
+    again = ask(release="two")
+    assert (again.get("failed"), again["changed"], again["done"]) == (None, True, False)
+    assert [line["text"] for line in ask(state="followed")["lines"]] == ["trying"]
+    # the switch has ended and has given the lock back
+    lock.release(server.base, "r1")
+    monkeypatch.setattr(lock, "switch_active", lambda: False)
+    journal.finish(server.runs / "r1", {"result": "rolled_back", "release": "one", "sentences": ["Said."]})
+    assert ask(release="two")["done"] is False
+    answer = ask(state="followed")
+    assert (answer["done"], answer["result"], len(answer["lines"])) == (True, "rolled_back", 1)
+
+
+def test_a_check_asks_for_no_switch_that_was_begun(
+    server: FakeServer, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_by_the_first_copy(server, ask, monkeypatch)
+    assert ask(release="two", check=True)["plan"]
+
+
+def test_the_same_run_may_switch_once_more_with_the_lock_taken_again(
+    server: FakeServer, ask: Any, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_by_the_first_copy(server, ask, monkeypatch)
+    monkeypatch.setattr(lock, "switch_active", lambda: False)
+    journal.finish(server.runs / "r1", {"result": "rolled_back"})
+    lock.release(server.base, "r1")
+    locked(server)
+    (systemd.folder / "asked").unlink()
+    assert ask(release="two")["plan"]
+    assert systemd.asked[-1] == "r1"
+    assert not (server.runs / "r1/result.json").exists()
+
+
+def test_of_two_copies_of_a_task_the_slower_one_takes_nothing_away(
+    server: FakeServer, ask: Any, systemd: Systemd
+) -> None:
+    server.deployed("one")
+    server.release("two")
+    locked(server)
+    systemd.does("echo 'Unit is loaded already' >&2; exit 1")
+    systemd.shows("Integr8sCode: switch of releases, run r1")
+    answer = ask(release="two")
+    assert (answer.get("failed"), answer["done"]) == (None, False)
+    assert (server.runs / "r1/job.json").exists()
+    # another run's, which somebody's force has left without its lock
+    systemd.shows("Integr8sCode: switch of releases, run r11")
+    (server.runs / "r1/job.json").unlink()
+    assert "Unit is loaded already" in ask(release="two")["msg"]
+    assert not (server.runs / "r1").exists()
+
+
 def test_a_systemd_that_does_not_answer_is_told(server: FakeServer, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server.deployed("one")
     server.release("two")
@@ -219,6 +290,10 @@ def test_a_systemd_that_does_not_answer_is_told(server: FakeServer, ask: Any, mo
     )
     answer = ask(release="two")
     assert "systemd has not answered for 60 s" in answer["msg"]
+    # the unit may still be started: it finds its job, and nobody says that nothing was changed
+    assert (server.runs / "r1/job.json").exists()
+    assert answer["changed"]
+    assert answer["msg"].startswith("Whether the switch has begun is not known")
 
 
 @pytest.mark.parametrize(
