@@ -169,7 +169,9 @@ class Switch:
             self.lost += move.lost
         return known
 
-    def _verify(self, move: Move, expected: dict[str, str], stable: float, known: set[str]) -> None:
+    def _verify(
+        self, move: Move, expected: dict[str, str], stable: float, known: set[str], *, kubernetes_needed: bool = True
+    ) -> None:
         """Raises one of FAILURES."""
         deadline = time.monotonic() + self.settings.healthy_timeout_seconds
         verifier = Verifier(self.stack, move.edge, expected, deadline, known, beside=move.beside)
@@ -180,7 +182,8 @@ class Switch:
             verifier.find_consumer_groups([one for one in self.settings.consumer_groups if move.has_group(one)])
             if self.settings.kubernetes:
                 image = move.release.images["backend"]
-                verifier.reach_kubernetes({**self.settings.kubernetes, "image": image})
+                parameters = {**self.settings.kubernetes, "image": image}
+                verifier.reach_kubernetes(parameters, needed=kubernetes_needed)
             # last: it may have to wait for a limiter, and must not take the others' time
             verifier.log_in(move.outside(), password_must_fit=move.seeded)
         if stable and (move.touched or move.reloaded):
@@ -284,7 +287,9 @@ class Switch:
             ):
                 # not touched: as it was, be it that secrets have changed since
                 expected[service] = str(found[0].labels.get(HASH_LABEL))
-        self._verify(back, expected, min(UNDO_STABLE_SECONDS, self.settings.stable_seconds), known)
+        stable = min(UNDO_STABLE_SECONDS, self.settings.stable_seconds)
+        # that Kubernetes is away is no fault of what ran before, and was perhaps why it is put back
+        self._verify(back, expected, stable, known, kubernetes_needed=False)
 
     # -- what stays
 

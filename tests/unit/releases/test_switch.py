@@ -620,6 +620,32 @@ def test_kubernetes_out_of_reach_is_taken_back(server: FakeServer) -> None:
     undone(server, outcome, "k8s-worker: connect: refused")
 
 
+def test_a_k3s_that_is_started_again_takes_no_good_release_back(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two")
+    server.reports = [{"worker": "k8s-worker", "fatal": {"kind": "connect", "message": "refused"}, "results": []}]
+    asked: list[float] = []
+
+    def back(what: str) -> None:
+        if what == "kubernetes":
+            asked.append(server.clock.time())
+            if server.clock.time() - asked[0] > 30:
+                server.reports.clear()
+
+    server.before_call = back
+    outcome = server.switch("two", kubernetes={"namespace": "integr8scode"})
+    assert (outcome.result, outcome.sentences) == ("ok", ["Release two serves."])
+
+
+def test_a_kubernetes_that_stays_away_does_not_spoil_the_way_back(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two")
+    server.reports = [{"worker": "k8s-worker", "fatal": {"kind": "connect", "message": "refused"}, "results": []}]
+    outcome = server.switch("two", kubernetes={"namespace": "integr8scode"})
+    undone(server, outcome, "k8s-worker: connect: refused")
+    assert outcome.sentences[2].startswith("The workers cannot use Kubernetes, whatever the release: k8s-worker: ")
+
+
 def test_a_container_whose_last_lines_the_locale_cannot_show_is_taken_back(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
