@@ -37,7 +37,7 @@ def status_problems(state: dict[str, Any]) -> list[str]:
 
 
 def _problems_of_services(state: dict[str, Any], release: dict[str, Any]) -> list[str]:
-    problems = []
+    problems = [release["problem"]] if release.get("problem") else []
     for service in _services(state):
         containers = state["containers"].get(service, [])
         if not containers:
@@ -110,7 +110,7 @@ def describe(host: str, state: dict[str, Any]) -> list[str]:
         return [f"{host}: no release was deployed", *left, *work, *locked]
     since = _served_since(state)
     commit = f", commit {release['commit']}" if release.get("commit") else ""
-    made = f"made {release['created_at']} by {release.get('by') or 'unknown'}{commit}"
+    made = f"made {release['created_at'] or 'at some time'} by {release.get('by') or 'unknown'}{commit}"
     lines = [f"{host}: release {release['id']}{f' since {since}' if since else ''} ({made})"]
     for service in _services(state):
         containers = state["containers"].get(service, [])

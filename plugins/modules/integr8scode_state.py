@@ -104,7 +104,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 release:
-  description: release.json of the running release, or null.
+  description: release.json of the running release, or null. Where it cannot be read, id, tag, images and digests as the
+    rest of the release tells them, and C(problem).
   type: dict
   returned: always
 current_problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,31 @@ class UnknownReleaseError(Exception):
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What a ``release.json`` says. Raises OSError, ValueError."""
+    """What a file of a release, ``release.json`` or the like, says. Raises OSError, ValueError."""
     record = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(record, dict):
         # a ValueError as that of other broken content
         raise ValueError("it holds no object")  # noqa: TRY004
     return record
+
+
+def tag_of(name: str) -> str:
+    """The tag in a release's id."""
+    return name.rpartition("-")[0]
+
+
+def record_without_its_file(folder: Path) -> dict[str, Any]:
+    """Id, tag, images and digests of a release whose ``release.json`` is broken, as the rest of its folder tells them.
+
+    :raises ValueError: it does not.
+    """
+    try:
+        services = read_record(folder / "digests.yaml")["services"]
+        images = {str(name): str(one["image"]) for name, one in services.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / 'digests.yaml'}: {error}") from error
+    digests = {reference: digest for reference, at, digest in (one.partition("@") for one in images.values()) if at}
+    return {"id": folder.name, "tag": tag_of(folder.name), "images": images, "digests": digests}
 
 
 @dataclass(frozen=True)
@@ -130,12 +150,18 @@ class Layout:
         return sorted(found, key=lambda release: (str(release.record.get("created_at", "")), release.id), reverse=True)
 
     def current_release(self) -> Release | None:
-        """The release that ``current`` points to; None before the first deploy has ended."""
+        """The release that ``current`` points to; None before the first deploy has ended.
+
+        One whose record is broken has served all the same, and can be put back.
+        """
         if not self.current.is_symlink():
             return None
+        name = self.current.resolve().name
         try:
-            return self.release(self.current.resolve().name)
+            return self.release(name)
         except UnknownReleaseError:
+            with suppress(ValueError):
+                return Release(self.releases / name, record_without_its_file(self.releases / name))
             return None
 
     def current_problem(self) -> str:

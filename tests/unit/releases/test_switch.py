@@ -714,6 +714,18 @@ def test_where_current_leads_nowhere_nothing_that_serves_is_taken_down(server: F
     assert "leads to no complete release" in outcome.sentences[1]
 
 
+def test_what_served_is_put_back_without_its_record(server: FakeServer) -> None:
+    server.deployed("one")
+    folder = server.base / "releases/one"
+    images = json.loads((folder / "release.json").read_text())["images"]
+    services = {name: {"image": image} for name, image in images.items()}
+    (folder / "digests.yaml").write_text(json.dumps({"services": services}))
+    (folder / "release.json").write_text("")
+    server.release("two", backend=NEVER_HEALTHY)
+    undone(server, server.switch("two"), "backend is not healthy yet")
+    assert server.unharmed()
+
+
 def test_a_current_that_was_removed_takes_nothing_down_that_serves(server: FakeServer) -> None:
     server.deployed("one")
     (server.base / "current").unlink()
