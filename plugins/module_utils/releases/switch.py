@@ -17,7 +17,7 @@ from ansible.module_utils.history import append_history, read_history
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
 from ansible.module_utils.releases import lock, trial
 from ansible.module_utils.releases.compose import ComposeError
-from ansible.module_utils.releases.containers import HASH_LABEL, ServiceError, Stack, is_of
+from ansible.module_utils.releases.containers import HASH_LABEL, ServiceError, Stack, is_of, problem_of
 from ansible.module_utils.releases.edge import EdgeError
 from ansible.module_utils.releases.executions import ExecutionsError
 from ansible.module_utils.releases.job import Job, Outcome
@@ -130,7 +130,7 @@ class Switch:
                     self._try(move)
                 except (ComposeError, EngineUnavailableError) as error:
                     raise RefusedError(f"release {move.release.id} does not fit: {error}") from error
-        if self.settings.backup_before and self.previous is not None:
+        if self.settings.backup_before and self._has_data():
             with self.journal.step("backup", "dumping MongoDB"):
                 try:
                     made = application.create(
@@ -143,6 +143,10 @@ class Switch:
                 except BackupError as error:
                     raise RefusedError(f"the backup before the {self.job.action} failed: {error}") from error
                 self.notes.append(f"The data before it: {made.path}")
+
+    def _has_data(self) -> bool:
+        """Whether there is something to dump, be it that ``current`` and the history were lost."""
+        return self._served_before() or any(problem_of(one) is None for one in self.stack.of("mongo"))
 
     def _try(self, move: Move) -> None:
         """Run the new image once with every worker's configuration. Raises ComposeError."""

@@ -363,6 +363,29 @@ def test_data_is_dumped_before_anything_changes(server: FakeServer) -> None:
     assert "The data before it: /backups/dump" in outcome.sentences
 
 
+@pytest.mark.parametrize("lost", ["releases/one/release.json", "current", "current history.jsonl"])
+def test_data_are_dumped_too_where_nobody_knows_what_ran(server: FakeServer, lost: str) -> None:
+    server.deployed("one")
+    for name in lost.split():
+        (server.base / name).unlink()
+    server.release("two")
+    assert server.switch("two", backup_before=True).result == "ok"
+    assert len(server.backups) == 1
+
+
+def test_data_that_nothing_can_dump_are_not_left_undumped(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise BackupError("MongoDB does not run")
+
+    server.deployed("one")
+    (server.base / "current").unlink()
+    server.compose_down({}, ["--remove-orphans"])
+    monkeypatch.setattr(switch.application, "create", away)
+    server.release("two")
+    outcome = server.switch("two", backup_before=True)
+    assert (outcome.result, outcome.cause) == ("refused", "the backup before the deploy failed: MongoDB does not run")
+
+
 # -- refused: nothing is changed
 
 
