@@ -363,6 +363,17 @@ def test_data_is_dumped_before_anything_changes(server: FakeServer) -> None:
     assert "The data before it: /backups/dump" in outcome.sentences
 
 
+def test_an_edge_loads_its_new_configuration_although_the_clock_was_set_back(server: FakeServer) -> None:
+    server.deployed("one")
+    edge = server.running("edge")[0]
+    edge.started += 3600
+    edge.spec["healthy_after"] = -3600
+    server.release("two", edge="another edge\n")
+    assert server.switch("two").result == "ok"
+    assert server.edge.loaded == "another edge\n"
+    assert server.log.count("SIGUSR2 edge") == 1
+
+
 @pytest.mark.parametrize("lost", ["releases/one/release.json", "current", "current history.jsonl"])
 def test_data_are_dumped_too_where_nobody_knows_what_ran(server: FakeServer, lost: str) -> None:
     server.deployed("one")
