@@ -221,9 +221,16 @@ def _fate_of_lost(host: str, switch: Mapping[str, Any], before: str) -> str:
         serving = f"{switch['release']} serves" if switch.get("release") else "no release serves for sure"
         how = ENDINGS.get(switch["result"], "switched")
         return f"{host}: {how}, {serving}; then it got out of reach"
-    if switch.get("unreachable") or switch.get("failed"):
+    if switch.get("unreachable") or switch.get("failed") or switch.get("done") is False:
         return f"{host}: got out of reach while it switched; playbooks/status.yml says how that ended"
     return f"{host}: got out of reach before it switched; {before} was left as it is"
+
+
+def _may_go_on(switch: Mapping[str, Any]) -> bool:
+    """Whether a switch without a result may have begun: it is followed no more, or its task failed without knowing."""
+    if switch.get("failed"):
+        return bool(switch.get("changed")) or not str(switch.get("msg", "")).startswith("Nothing was changed")
+    return switch.get("done") is False
 
 
 def _fate(host: str, variables: Mapping[str, Any], run: str) -> str:
@@ -243,7 +250,10 @@ def _fate(host: str, variables: Mapping[str, Any], run: str) -> str:
         if switch.get("result") in ENDINGS:
             serving = f"{switch['release']} serves" if switch.get("release") else "no release serves for sure"
             return f"{host}: {ENDINGS[switch['result']]}; {serving}"
-        if switch.get("failed") and switch.get("changed"):
+        if switch.get("result"):
+            lost = f"; lost: {', '.join(switch['lost'])}" if switch.get("lost") else ""
+            return f"{host}: {switch['release']} serves{lost}; then it failed at {failed.get('task', '?')}"
+        if _may_go_on(switch):
             return f"{host}: it is not known how the switch ended; playbooks/status.yml says it"
         return f"{host}: failed at {failed.get('task', '?')}; {before} was left as it is"
     if variables.get("__integr8scode_begun") == run:

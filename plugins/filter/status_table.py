@@ -37,7 +37,7 @@ def status_problems(state: dict[str, Any]) -> list[str]:
 
 
 def _problems_of_services(state: dict[str, Any], release: dict[str, Any]) -> list[str]:
-    problems = []
+    problems = [release["problem"]] if release.get("problem") else []
     for service in _services(state):
         containers = state["containers"].get(service, [])
         if not containers:
@@ -58,8 +58,8 @@ def _problems_of_services(state: dict[str, Any], release: dict[str, Any]) -> lis
 
 
 def _problems_of_work(state: dict[str, Any]) -> list[str]:
-    """A lock that is left over, and what nobody knows; before the first deploy too, which may have been cut off."""
-    problems = []
+    """What is in the next run's way or not known; before the first deploy too, which may have been cut off."""
+    problems = [state["current_problem"]] if state.get("current_problem") else []
     if state.get("switching", False) is None:
         problems.append(UNKNOWN)
     held = state.get("lock") or {}
@@ -110,7 +110,7 @@ def describe(host: str, state: dict[str, Any]) -> list[str]:
         return [f"{host}: no release was deployed", *left, *work, *locked]
     since = _served_since(state)
     commit = f", commit {release['commit']}" if release.get("commit") else ""
-    made = f"made {release['created_at']} by {release.get('by') or 'unknown'}{commit}"
+    made = f"made {release['created_at'] or 'at some time'} by {release.get('by') or 'unknown'}{commit}"
     lines = [f"{host}: release {release['id']}{f' since {since}' if since else ''} ({made})"]
     for service in _services(state):
         containers = state["containers"].get(service, [])

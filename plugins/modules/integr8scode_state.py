@@ -104,8 +104,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 release:
-  description: release.json of the running release, or null.
+  description: release.json of the running release, or null. Where it cannot be read, id, tag, images and digests as the
+    rest of the release tells them, and C(problem).
   type: dict
+  returned: always
+current_problem:
+  description: Why no release could take the place of the running one, with the cure, or an empty text.
+  type: str
   returned: always
 history:
   description: The newest entries of history.jsonl, oldest first.
@@ -202,6 +207,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.history import read_history
 from ansible.module_utils.preflight.look import look
+from ansible.module_utils.releases.layout import Layout
 from ansible.module_utils.releases.lock import UNIT
 from ansible.module_utils.releases.targets import rollback_target
 from ansible.module_utils.server_state import kubernetes, machine, releases, stack
@@ -264,6 +270,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         release=release,
+        current_problem=Layout(base).current_problem(),
         releases=kept,
         rollback_target=rollback_target(history, running, [one["id"] for one in kept]),
         history=history[-parameters["history_lines"] :] if parameters["history_lines"] > 0 else [],

@@ -113,6 +113,7 @@ files:
 import hashlib
 import json
 import os
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,7 @@ from typing import Any
 from ansible.module_utils.atomic_files import Access, write_file
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.compose_dotenv import dotenv
+from ansible.module_utils.releases.layout import read_record
 
 HASH_DIGITS = 12
 
@@ -191,9 +193,18 @@ class Bundle:
         """Return whether this release is the one that runs."""
         return (self.base / "current").resolve() == self.path
 
+    def _is_recorded(self) -> bool:
+        """Return whether release.json says what it was written to say; who made it and when is its own."""
+        try:
+            found = read_record(self.path / "release.json")
+        except (OSError, ValueError):
+            return False
+        wanted = self.record(datetime.now(timezone.utc))
+        return all(found.get(name) == wanted[name] for name in ("id", "tag", "images", "files"))
+
     def is_complete(self) -> bool:
         """Return whether everything stands as it was written."""
-        return (self.path / "release.json").exists() and all(
+        return self._is_recorded() and all(
             path.exists() and path.read_text(encoding="utf-8") == text for path, text in self.contents().items()
         )
 
@@ -213,9 +224,9 @@ def running_texts(base: Path) -> dict[str, str]:
     """Return the running release's files by name, for the diff."""
     current = base / "current"
     paths = [current / name for name in ("docker-compose.yaml", "digests.yaml", ".env", "haproxy.cfg")]
-    if (current / "release.json").exists():
-        record = json.loads((current / "release.json").read_text(encoding="utf-8"))
-        paths += [Path(path) for path in record["files"].values()]
+    with suppress(OSError, ValueError, KeyError):
+        # one that cannot be read is written again
+        paths += [Path(path) for path in read_record(current / "release.json")["files"].values()]
     return {path.name: path.read_text(encoding="utf-8") for path in paths if path.exists()}
 
 

@@ -10,6 +10,7 @@ description:
   - Used as a task it is the action plugin of the same name, which starts the switch on the server and follows it.
   - The switch itself is the unit C(integr8scode-switch.service) on the server. It goes on when the controller or the
     connection is lost, verifies what it did, and puts the former release back when the new one is no good.
+  - Started again by the same run, as ssh does it after a broken connection, it goes on with what was started.
   - Where every container is what the release says, runs and is healthy, nothing is started and nothing changed.
   - In check mode says what would be done.
 options:
@@ -55,12 +56,16 @@ sentences: {description: The whole for people., type: list, returned: at the end
 cause: {description: "What went wrong, with the last lines of who failed.", type: str, returned: at the end}
 lost: {description: Ids of executions that were cut off., type: list, returned: at the end}
 seconds: {description: How long the switch took., type: float, returned: at the end}
-plan: {description: "started: what is (in check mode, would be) done.", type: list, returned: for started}
+plan:
+  description: "started: what is (in check mode, would be) done; empty where this run has started it before."
+  type: list
+  returned: for started
 lines: {description: "followed: what was said since.", type: list, returned: for followed}
 after: {description: "followed: byte to go on from.", type: int, returned: where done is false}
 done: {description: Whether it is at its end., type: bool, returned: always}
 """
 
+import json
 import subprocess
 import time
 from pathlib import Path
@@ -100,7 +105,7 @@ def plan(move: Move) -> tuple[list[str], bool]:
 
 
 def start(run: str) -> None:
-    """Start the unit. Raises OSError with what systemd said."""
+    """Start the unit. Raises OSError with what systemd said, subprocess.TimeoutExpired where it says nothing."""
     command = [
         "systemd-run", f"--unit={UNIT}", "--collect", "--quiet", "--service-type=exec",
         f"--description=Integr8sCode: switch of releases, run {run}",
@@ -108,12 +113,44 @@ def start(run: str) -> None:
         "--property=TimeoutStopSec=10", "--property=Environment=PYTHONUNBUFFERED=1",
         PROGRAM, "switch", run,
     ]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise OSError(f"the unit {UNIT} cannot be started: systemd has not answered for {error.timeout:g} s") from error
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode != 0:
         raise OSError(f"the unit {UNIT} cannot be started: {done.stderr.strip()}")
+
+
+def works_for(run: str) -> bool:
+    """Whether the unit that is there is this run's; False where systemd does not say."""
+    command = ["systemctl", "show", "--property=Description", "--value", UNIT]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0 and answer.stdout.split()[-1:] == [run]
+
+
+def begun(job: Job) -> bool:
+    """Whether this job was started before: ssh does a task again whose connection breaks.
+
+    A former switch of the same run, which has ended and after which the run has taken the lock again, does not count.
+
+    :raises LockedError: the lock's file cannot be understood.
+    :raises OSError: it cannot be read.
+    """
+    folder = RUNS / job.run
+    try:
+        written = Job.from_dict(json.loads((folder / "job.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return False
+    if (written.release, written.action, written.base) != (job.release, job.action, job.base):
+        return False
+    # the owner first: a switch that has ended since has given the lock back and then written its result
+    owner = lock.read_owner(Path(job.base))
+    if owner is not None and owner.run != job.run:
+        return False
+    if lock.switch_active():
+        return True
+    ended = (folder / "result.json").exists()
+    return ended and (owner is None or owner.phase == lock.SWITCHING)
 
 
 def started(module: AnsibleModule) -> dict[str, Any]:
@@ -128,6 +165,10 @@ def started(module: AnsibleModule) -> dict[str, Any]:
         }
     )
     layout = Layout(Path(job.base))
+    if not module.check_mode and begun(job):
+        return {"changed": True, "done": False, "plan": []}
+    if problem := layout.current_problem():
+        raise ValueError(problem)
     target = layout.release(job.release)
     move = Move(target, layout, Stack(), job.settings, Journal(RUNS / job.run))
     said, well = plan(move)
@@ -148,7 +189,17 @@ def started(module: AnsibleModule) -> dict[str, Any]:
     folder = journal.prepare(RUNS, job.run, job.to_dict())
     try:
         start(job.run)
+    except subprocess.TimeoutExpired as error:
+        # systemd may still do it: what the unit reads has to stay
+        module.fail_json(
+            changed=True,
+            msg=f"Whether the switch has begun is not known: systemd has not answered for {error.timeout:g} s. Nothing "
+            "else was changed by this step. playbooks/status.yml says what runs; see `systemctl status` on the server.",
+        )
     except OSError:
+        if works_for(job.run):
+            # a second copy of this task was quicker
+            return {"changed": True, "done": False, "plan": said, "diff": diff}
         journal.remove(folder)
         raise
     return {"changed": True, "done": False, "plan": said, "diff": diff}

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,12 +72,74 @@ def test_history_survives_a_line_that_was_cut_off(tmp_path: Path) -> None:
     assert read_history(tmp_path) == [{"a": 1}, {"a": 2}]
 
 
-def test_a_damaged_record_is_an_error_that_names_it(tmp_path: Path, run_module: Any) -> None:
-    (tmp_path / "current").mkdir()
-    (tmp_path / "current" / "release.json").write_text("{")
+def deployed(base: Path, record: str | None) -> Path:
+    """A release that runs, with this record; its folder."""
+    folder = base / "releases/2026.2.20-0a"
+    folder.mkdir(parents=True)
+    digests = {"services": {"backend": {"image": "r:5000/b:2026.2.20@sha256:aa"}, "edge": {"image": "haproxy:3"}}}
+    (folder / "digests.yaml").write_text(json.dumps(digests))
+    if record is not None:
+        (folder / "release.json").write_text(record)
+    (base / "current").symlink_to("releases/2026.2.20-0a")
+    return folder
+
+
+@pytest.mark.parametrize("record", ["", "\0\0", '{"id": "2026', "[]", "{}", None])
+def test_a_damaged_record_of_what_runs_keeps_no_deploy_from_writing_it_again(
+    tmp_path: Path, run_module: Any, record: str | None
+) -> None:
+    folder = deployed(tmp_path, record)
+    answer = run_module("integr8scode_state", {"base": str(tmp_path)})
+    assert not answer.get("failed")
+    release = answer["release"]
+    # tag and digests stay: a run that names none must not ship others
+    assert (release["id"], release["tag"]) == ("2026.2.20-0a", "2026.2.20")
+    assert release["images"]["backend"] == "r:5000/b:2026.2.20@sha256:aa"
+    assert release["digests"] == {"r:5000/b:2026.2.20": "sha256:aa"}
+    assert f"{folder}/release.json cannot be read" in release["problem"]
+    assert "deploy.yml -e tag=2026.2.20" in release["problem"]
+    told = {"docker": {"available": True}, "containers": {}, "release": release}
+    assert status_problems(told)[0] == release["problem"]
+
+
+def test_the_volumes_of_a_release_without_a_record_are_not_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Engine:
+        containers = SimpleNamespace(list=lambda **_: [])
+        volumes = SimpleNamespace(list=lambda **_: [SimpleNamespace(name="integr8scode_mongo_data")])
+        api = SimpleNamespace(containers=list, networks=lambda **_: [], images=list)
+
+        def info(self) -> dict[str, str]:
+            return {"ServerVersion": "26.1", "DockerRootDir": "/var/lib/docker"}
+
+    monkeypatch.setattr(stack, "connect", lambda timeout: Engine())
+    assert stack.read_docker("integr8scode", tmp_path)["foreign"]["volumes"] == ["integr8scode_mongo_data"]
+    deployed(tmp_path, None)
+    assert stack.read_docker("integr8scode", tmp_path)["foreign"]["volumes"] == []
+
+
+def test_where_nothing_tells_what_runs_the_cure_is_one(tmp_path: Path, run_module: Any) -> None:
+    folder = deployed(tmp_path, "{")
+    (folder / "digests.yaml").write_text("{")
     answer = run_module("integr8scode_state", {"base": str(tmp_path)})
     assert answer["failed"]
-    assert "release.json" in answer["msg"]
+    assert (
+        f"Cure: rm {folder}/release.json on the server, then ansible-playbook deploy.yml -e tag=2026.2.20"
+        in (answer["msg"])
+    )
+    (folder / "release.json").unlink()
+    assert run_module("integr8scode_state", {"base": str(tmp_path)})["release"] is None
+
+
+def test_a_current_that_is_a_copy_is_told_with_the_cure(tmp_path: Path, run_module: Any) -> None:
+    assert run_module("integr8scode_state", {"base": str(tmp_path)})["current_problem"] == ""
+    for folder in ("current", "releases/2026.2.20-b"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "current/release.json").write_text('{"id": "2026.2.20-b"}')
+    answer = run_module("integr8scode_state", {"base": str(tmp_path)})
+    link = f"ln -s releases/2026.2.20-b {tmp_path}/current; then run again."
+    assert answer["current_problem"].endswith(f"mv {tmp_path}/current {tmp_path}/current.copy && {link}")
 
 
 def test_works_without_docker(tmp_path: Path, run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,6 +498,7 @@ def test_status_says_what_is_not_as_it_was_deployed() -> None:
     (problem,) = status_problems({**state, "containers": {"backend": [running], "edge": [running]}, "switching": None})
     assert "whether a switch works at this moment is not known" in problem
     assert status_problems({**state, "release": None}) == []
+    assert status_problems({**state, "release": None, "current_problem": "it is no link."}) == ["it is no link."]
 
 
 def test_the_document_for_programs_names_every_server() -> None:

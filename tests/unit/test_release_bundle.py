@@ -90,6 +90,19 @@ def test_an_unfinished_or_damaged_release_is_written_again(tmp_path: Path, run_m
     assert config.read_text() == 'A = "1"\n'
 
 
+@pytest.mark.parametrize("record", ["", "{", "[]", "{}"])
+def test_a_record_that_cannot_be_read_is_written_again(tmp_path: Path, run_module: Any, record: str) -> None:
+    first = run_module("release_bundle", arguments(tmp_path))
+    path = Path(first["path"]) / "release.json"
+    (tmp_path / "current").symlink_to(first["path"])
+    path.write_text(record)
+    assert run_module("release_bundle", arguments(tmp_path), check=True, diff=True)["changed"]
+    again = run_module("release_bundle", arguments(tmp_path), diff=True)
+    assert (again["changed"], again["id"], again["current"]) == (True, first["id"], True)
+    assert json.loads(path.read_text())["images"] == arguments(tmp_path)["images"]
+    assert not run_module("release_bundle", arguments(tmp_path))["changed"]
+
+
 @pytest.mark.parametrize("value", ["two\nlines", "nul\0"])
 def test_refuses_a_variable_that_env_cannot_hold(tmp_path: Path, run_module: Any, value: str) -> None:
     answer = run_module("release_bundle", arguments(tmp_path, environment={"X": value}))

@@ -42,6 +42,12 @@ def work(state: Mapping[str, Any]) -> list[Cause]:
     return [_cause("switch", text, "It goes on without its controller.", cure)]
 
 
+def current(state: Mapping[str, Any]) -> list[Cause]:
+    """Whether a release could take the place of the running one."""
+    problem = state.get("current_problem")
+    return [_cause("release", problem, "", "")] if problem else []
+
+
 def another_installation(state: Mapping[str, Any], base: str = "") -> list[Cause]:
     """Containers or volumes of the same Compose project that this project has not made, or has made elsewhere."""
     foreign = state["foreign"]
@@ -210,6 +216,6 @@ def causes(state: Mapping[str, Any], needs: Mapping[str, Any]) -> list[Cause]:
         ``kubeconfigs`` (folders), ``networks`` (by setting: ``network``, ``part`` of it and ``value``),
         ``edge_address``.
     """
-    found = work(state) + another_installation(state, str(needs.get("base") or "")) + base(needs)
+    found = work(state) + current(state) + another_installation(state, str(needs.get("base") or "")) + base(needs)
     found += networks(state, needs) + ports(state, needs["ports"])
     return found + (kubernetes(state) if needs.get("kubernetes") else [])

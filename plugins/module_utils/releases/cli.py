@@ -6,6 +6,7 @@ It does what ``/var/lib/integr8scode/runs/RUN/job.json`` says and writes how it 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -44,4 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="integr8scode-release", description="Switch this server to a release.")
     parser.add_argument("command", choices=["switch"], help="what to do")
     parser.add_argument("run", help="name of the run, a folder below /var/lib/integr8scode/runs")
+    for stream in (sys.stdout, sys.stderr):
+        # a container's last lines may hold what the server's locale has no character for
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     return switch(parser.parse_args(arguments).run)

@@ -32,7 +32,10 @@ class Journal:
         self._began = time.monotonic()
 
     def say(self, step: str, state: str, text: str = "") -> None:
-        """Add a line, for who follows and for the unit's journal; a full disk must not stop a switch half-way."""
+        """Add a line, for who follows and for the unit's journal; a full disk must not stop a switch half-way.
+
+        Nor must a character that the unit's journal or the file's encoding has no place for: a ValueError.
+        """
         entry = {
             "at": round(time.time(), 3),
             "seconds": round(time.monotonic() - self._began, 1),
@@ -40,9 +43,9 @@ class Journal:
             "state": state,
             "text": text,
         }
-        with suppress(OSError), (self.folder / "progress.jsonl").open("a", encoding="utf-8") as file:
+        with suppress(OSError, ValueError), (self.folder / "progress.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             print(f"{self.prefix}{step}: {text or state}", flush=True)
 
     @contextmanager

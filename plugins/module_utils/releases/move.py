@@ -61,6 +61,7 @@ class Move:
         self.lost: list[str] = []
         self.reloaded = 0.0
         self.seeded = False
+        self._edge_unloaded = False
         self._sleep = sleep
         self._step = "switch"
         self.rolling = Rolling(
@@ -137,9 +138,10 @@ class Move:
         before = self.edge.worker()
         self.edge.remember_servers()
         try:
-            due = readers.reload("edge", "SIGUSR2", folders)
+            due = readers.reload("edge", "SIGUSR2", folders, all_of_it=self._edge_unloaded)
             if due:
                 self.edge.wait_reloaded(before)
+                self._edge_unloaded = False
         except EdgeError:
             # not loaded: the next run has to try again
             (MARKS / "edge.loaded").unlink(missing_ok=True)
@@ -248,6 +250,7 @@ class Move:
         with self._doing("edge", "giving the edge its configuration"):
             if config is not None:
                 self.edge.install(config, self.release.images["edge"], self.layout.tls)
+                self._edge_unloaded = not replaced
             if replaced:
                 # its definition changed: the listeners are gone for a moment, which no second copy can take over
                 self._touch(["edge"])

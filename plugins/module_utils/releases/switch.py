@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,11 +13,11 @@ from typing import Any
 
 from ansible.module_utils.backups import application
 from ansible.module_utils.backups.archive import BackupError
-from ansible.module_utils.history import append_history
+from ansible.module_utils.history import append_history, read_history
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
 from ansible.module_utils.releases import lock, trial
 from ansible.module_utils.releases.compose import ComposeError
-from ansible.module_utils.releases.containers import HASH_LABEL, ServiceError, Stack, is_of
+from ansible.module_utils.releases.containers import HASH_LABEL, ServiceError, Stack, is_of, problem_of
 from ansible.module_utils.releases.edge import EdgeError
 from ansible.module_utils.releases.executions import ExecutionsError
 from ansible.module_utils.releases.job import Job, Outcome
@@ -24,6 +25,7 @@ from ansible.module_utils.releases.journal import Journal
 from ansible.module_utils.releases.layout import Layout, Release, UnknownReleaseError
 from ansible.module_utils.releases.move import Move
 from ansible.module_utils.releases.prune import prune
+from ansible.module_utils.releases.targets import has_served
 from ansible.module_utils.releases.verify import VerificationError, Verifier
 
 MEGABYTE = 1024 * 1024
@@ -96,6 +98,8 @@ class Switch:
 
     def _run(self) -> Outcome:
         lock.beat(self.layout.base, self.job.run, phase=lock.SWITCHING)
+        if problem := self.layout.current_problem():
+            return self._refused(None, problem)
         move: Move | None = None
         try:
             target = self.layout.release(self.job.release)
@@ -126,7 +130,7 @@ class Switch:
                     self._try(move)
                 except (ComposeError, EngineUnavailableError) as error:
                     raise RefusedError(f"release {move.release.id} does not fit: {error}") from error
-        if self.settings.backup_before and self.previous is not None:
+        if self.settings.backup_before and self._has_data():
             with self.journal.step("backup", "dumping MongoDB"):
                 try:
                     made = application.create(
@@ -139,6 +143,10 @@ class Switch:
                 except BackupError as error:
                     raise RefusedError(f"the backup before the {self.job.action} failed: {error}") from error
                 self.notes.append(f"The data before it: {made.path}")
+
+    def _has_data(self) -> bool:
+        """Whether there is something to dump, be it that ``current`` and the history were lost."""
+        return self._served_before() or any(problem_of(one) is None for one in self.stack.of("mongo"))
 
     def _try(self, move: Move) -> None:
         """Run the new image once with every worker's configuration. Raises ComposeError."""
@@ -165,7 +173,9 @@ class Switch:
             self.lost += move.lost
         return known
 
-    def _verify(self, move: Move, expected: dict[str, str], stable: float, known: set[str]) -> None:
+    def _verify(
+        self, move: Move, expected: dict[str, str], stable: float, known: set[str], *, kubernetes_needed: bool = True
+    ) -> None:
         """Raises one of FAILURES."""
         deadline = time.monotonic() + self.settings.healthy_timeout_seconds
         verifier = Verifier(self.stack, move.edge, expected, deadline, known, beside=move.beside)
@@ -176,7 +186,8 @@ class Switch:
             verifier.find_consumer_groups([one for one in self.settings.consumer_groups if move.has_group(one)])
             if self.settings.kubernetes:
                 image = move.release.images["backend"]
-                verifier.reach_kubernetes({**self.settings.kubernetes, "image": image})
+                parameters = {**self.settings.kubernetes, "image": image}
+                verifier.reach_kubernetes(parameters, needed=kubernetes_needed)
             # last: it may have to wait for a limiter, and must not take the others' time
             verifier.log_in(move.outside(), password_must_fit=move.seeded)
         if stable and (move.touched or move.reloaded):
@@ -187,6 +198,16 @@ class Switch:
 
     # -- back
 
+    def _served_before(self) -> bool:
+        """Whether this server had a release at all, be it that ``current`` was lost."""
+        if self.previous is not None or os.path.lexists(self.layout.current):
+            return True
+        try:
+            return has_served(read_history(self.layout.base))
+        except OSError:
+            # not known: what may serve is not taken away
+            return True
+
     def _serving(self) -> str:
         return self.previous.id if self.previous else ""
 
@@ -196,17 +217,19 @@ class Switch:
             with suppress(*FAILURES):
                 if not self.stack.containers():
                     move.compose.down()
-        serving = f"Release {self.previous.id} serves on." if self.previous else "Nothing was deployed before."
+        serving = "What runs was left as it is." if self._served_before() else "Nothing was deployed before."
+        if self.previous is not None:
+            serving = f"Release {self.previous.id} serves on."
         return Outcome("refused", self._serving(), cause, ["Nothing was changed.", cause, serving])
 
     def _back(self, move: Move | None, cause: str) -> Outcome:
         if move is None or not self._changes:
             return self._refused(move, cause)
-        self.journal.say("decision", "failed", cause)
-        self.journal.prefix = "undo:"
         what = f"{self.job.action.capitalize()} of release {self.job.release} failed: {cause}"
         previous = self.previous
         try:
+            self.journal.say("decision", "failed", cause)
+            self.journal.prefix = "undo:"
             if previous is None or previous.id == self.job.release:
                 return self._without_previous(move, what, cause)
             self._undo(move, previous)
@@ -231,11 +254,12 @@ class Switch:
                 f"It is the release that ran before, so there is no other to put back: {self.previous.id}.",
             ]
             return Outcome("failed", self.previous.id, cause, sentences)
-        if self.layout.current.is_symlink():
+        if self._served_before():
             # not the first one, but what it ran is not known any more: what still serves must not be taken away
+            lost = "leads to no complete release" if self.layout.current.is_symlink() else "is gone"
             sentences = [
                 what,
-                f"What served before cannot be put back: {self.layout.current} leads to no complete release.",
+                f"What served before cannot be put back: {self.layout.current} {lost}.",
                 "What runs was left as it is. Mend the cause and deploy again.",
             ]
             return Outcome("failed", "", cause, sentences)
@@ -267,7 +291,9 @@ class Switch:
             ):
                 # not touched: as it was, be it that secrets have changed since
                 expected[service] = str(found[0].labels.get(HASH_LABEL))
-        self._verify(back, expected, min(UNDO_STABLE_SECONDS, self.settings.stable_seconds), known)
+        stable = min(UNDO_STABLE_SECONDS, self.settings.stable_seconds)
+        # that Kubernetes is away is no fault of what ran before, and was perhaps why it is put back
+        self._verify(back, expected, stable, known, kubernetes_needed=False)
 
     # -- what stays
 
@@ -290,8 +316,8 @@ class Switch:
             entry["lost_executions"] = outcome.lost
         try:
             append_history(self.layout.base, entry)
-        except OSError as error:
-            # a full disk must not hide how it ended
+        except (OSError, ValueError) as error:
+            # neither a full disk nor a character that cannot be written must hide how it ended
             self.journal.say("history", "failed", str(error))
 
     def _prune(self) -> list[str]:

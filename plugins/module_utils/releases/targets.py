@@ -27,6 +27,11 @@ def ladder(history: Iterable[Mapping[str, Any]]) -> list[str]:
     return rungs
 
 
+def has_served(history: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a release was ever switched to."""
+    return bool(ladder(history))
+
+
 def rollback_target(history: Iterable[Mapping[str, Any]], current: str | None, kept: Collection[str]) -> str | None:
     """The id of the release that served before the running one and is still kept; None where there is none."""
     rungs = ladder(history)

@@ -38,6 +38,8 @@ HELD_BACK = {429: "the application's limiter holds logins back", 423: "the accou
 HOLD_SECONDS = 75.0
 """The limiter counts by the minute, refused requests too: after so long without a word when to come back, it stays."""
 HOLD_PAUSE = 20.0
+KUBERNETES_PAUSE = 3.0
+"""Each try starts a container for every worker."""
 PASSWORDS = {"user": "DEFAULT_USER_PASSWORD", "admin": "ADMIN_USER_PASSWORD"}
 
 
@@ -329,16 +331,27 @@ class Verifier:
                 )
             time.sleep(1)
 
-    def reach_kubernetes(self, parameters: dict[str, Any]) -> None:
+    def reach_kubernetes(self, parameters: dict[str, Any], *, needed: bool = True) -> None:
         """Try what each worker may do at the Kubernetes API, from the stack's network.
 
         :param parameters: as `kubernetes_access_probing.probe_all` takes them.
-        :raises VerificationError: something is not as it must be.
+        :param needed: whether to wait until it works; else what is wrong is noted.
+        :raises VerificationError: the time is over.
         """
+        while wrong := self._kubernetes_problem(parameters):
+            if not needed:
+                self.notes.append(f"The workers cannot use Kubernetes, whatever the release: {wrong}")
+                return
+            if time.monotonic() > self.deadline:
+                raise VerificationError(wrong)
+            # k3s is away for half a minute whenever it is started again
+            time.sleep(KUBERNETES_PAUSE)
+
+    @staticmethod
+    def _kubernetes_problem(parameters: dict[str, Any]) -> str:
         try:
             reports = probe_all(parameters)
         except (ProbeError, OSError) as error:
-            raise VerificationError(str(error)) from error
+            return str(error)
         found = [line for report in reports for line in problems(report, parameters["namespace"])]
-        if found:
-            raise VerificationError(failure_message(found))
+        return failure_message(found) if found else ""

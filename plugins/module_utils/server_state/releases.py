@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.releases import lock
+from ansible.module_utils.releases.layout import read_record, record_without_its_file, tag_of
 from ansible.module_utils.server_state.stack import pinned_name
 
 
 def read_release(base: Path) -> dict[str, Any] | None:
     """Return the running release's record, or None where nothing was deployed.
 
-    :raises ValueError: the record is there and cannot be read.
+    Where it cannot be read, the rest of the release tells what a run needs to keep tag and digests and to write the
+    record again; it has a ``problem`` then.
+
+    :raises ValueError: the rest does not tell it either.
     """
-    record = base / "current" / "release.json"
-    if not record.exists():
+    folder = (base / "current").resolve()
+    record = folder / "release.json"
+    if not folder.is_dir():
         return None
     try:
-        release: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        release = read_record(record)
+        if not release.get("id"):
+            raise ValueError("it names no release")  # noqa: TRY301 - as what cannot be read
     except (OSError, ValueError) as error:
-        raise ValueError(f"{record} cannot be read ({error}); deploy a release to write it again") from error
+        tag = tag_of(folder.name) or "TAG"
+        try:
+            release = record_without_its_file(folder)
+        except ValueError as other:
+            if not record.exists():
+                return None
+            raise ValueError(
+                f"{record} cannot be read ({error}), nor what else the release says of itself ({other}). Cure: rm "
+                f"{record} on the server, then ansible-playbook deploy.yml -e tag={tag}, which writes it again"
+            ) from None
+        cure = f"ansible-playbook deploy.yml -e tag={tag}, which writes it again"
+        return {**release, "created_at": "", "problem": f"{record} cannot be read ({error}). Cure: {cure}."}
     return release
 
 
@@ -52,7 +69,7 @@ def read_kept(
     kept = []
     for path in base.glob("releases/*/release.json"):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_record(path)
         except (OSError, ValueError):
             continue
         pinned: dict[str, str] = record.get("images") or {}

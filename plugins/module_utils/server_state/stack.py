@@ -125,8 +125,9 @@ def _read(client: Any, project: str, base: Path) -> dict[str, Any]:
         "published": published_ports(client, project),
         "foreign": {
             "containers": foreign,
-            # data that no release of this project accounts for; a first deploy that was cut off has left its record
-            "volumes": [] if any(base.glob("releases/*/release.json")) else volumes,
+            # data that no release of this project accounts for; a first deploy that was cut off has left its record,
+            # and `current` stays where the only record was broken and removed
+            "volumes": [] if (base / "current").is_symlink() or any(base.glob("releases/*/release.json")) else volumes,
         },
         "networks": networks(client, project),
         "images": local_images(client),

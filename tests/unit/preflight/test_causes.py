@@ -293,6 +293,12 @@ def test_the_guides_installation_is_refused() -> None:
     assert "integr8scode_mongo_data" in found["found"]
 
 
+def test_a_current_that_is_no_link_is_refused_with_its_cure() -> None:
+    assert stack.causes({**SERVER, "current_problem": ""}, NEEDS) == []
+    (found,) = stack.causes({**SERVER, "current_problem": "it is no link. Cure: make one."}, NEEDS)
+    assert (found["check"], found["found"]) == ("release", "it is no link. Cure: make one.")
+
+
 def test_a_server_that_switches_is_refused_with_who_does_it() -> None:
     held = {"description": "deploy 2026.2.20 by ops@desk holds the lock.", "stale": ""}
     assert stack.causes({**SERVER, "lock": held, "switching": False}, NEEDS) == []

@@ -32,8 +32,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServ
     marks = tmp_path / "marks"
 
     class ReadersByThisClock(Readers):
-        def reload(self, service: str, signal: str, directories: list[Path]) -> bool:
-            due = super().reload(service, signal, directories)
+        def reload(self, service: str, signal: str, directories: list[Path], *, all_of_it: bool = False) -> bool:
+            due = super().reload(service, signal, directories, all_of_it=all_of_it)
             if due and not self.check_mode:
                 os.utime(self.marks / f"{service}.loaded", (fake.clock.time(), fake.clock.time()))
             return due

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -139,3 +141,16 @@ def test_releases_that_are_whole_the_newest_first(tmp_path: Path) -> None:
 def test_settings_are_described_each() -> None:
     for name in asdict(Settings()):
         assert f"        {name}: " in str(Settings.__doc__), name
+
+
+def test_a_character_that_the_units_journal_cannot_show_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Journal(journal.prepare(tmp_path / "runs", "r", {}))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    said.say("backend", "failed", "ready 🚀")
+    # as a name on the disk that is no UTF-8 is read
+    said.say("backend", "failed", "odd \udcff")
+    said.say("backend", "done")
+    lines, *_ = journal.read(said.folder, 0)
+    assert [line["text"] for line in lines] == ["ready 🚀", ""]

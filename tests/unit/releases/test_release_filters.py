@@ -201,6 +201,11 @@ def outcome(result: str, release: str, **more: Any) -> dict[str, Any]:
     return {"__integr8scode_state": {"release": {"id": "old"}}, "__integr8scode_switch": switch, **done}
 
 
+def failed_at(task: str) -> dict[str, Any]:
+    """A server that is not done, although its switch was."""
+    return {"__integr8scode_failed": {"run": RUN, "task": task}, "__integr8scode_done": ""}
+
+
 def lost(**switch: Any) -> dict[str, Any]:
     """A server whose turn it was and that is neither done nor failed."""
     return {
@@ -231,6 +236,32 @@ def lost(**switch: Any) -> dict[str, Any]:
             },
             "app1: failed at release | Pull; old was left as it is",
         ),
+        # the switch was good, and what comes after it was not
+        (
+            {**outcome("ok", "new", lost=["e1"]), **failed_at("unit | Lay down the unit")},
+            "app1: new serves; lost: e1; then it failed at unit | Lay down the unit",
+        ),
+        (
+            {**outcome("unchanged", "old"), **failed_at("Give the lock back")},
+            "app1: old serves; then it failed at Give the lock back",
+        ),
+        # the module says that it changed nothing; a crash says nothing
+        (
+            {
+                **outcome("", ""),
+                "__integr8scode_switch": {"failed": True, "msg": "Nothing was changed by this step. x"},
+            },
+            "app1: failed at switch | Switch; old was left as it is",
+        ),
+        (
+            {**outcome("", ""), "__integr8scode_switch": {"failed": True, "msg": "MODULE FAILURE"}},
+            "app1: it is not known how the switch ended; playbooks/status.yml says it",
+        ),
+        # it works on, and what is done in between has failed
+        (
+            {**outcome("", ""), "__integr8scode_switch": {"changed": True, "done": False}},
+            "app1: it is not known how the switch ended; playbooks/status.yml says it",
+        ),
         ({"__integr8scode_state": {"release": {"id": "old"}}}, "app1: untouched; old serves"),
         ({"__integr8scode_state": {"release": None}}, "app1: untouched; nothing serves"),
         # another run's
@@ -242,6 +273,10 @@ def lost(**switch: Any) -> dict[str, Any]:
         (lost(), "app1: got out of reach before it switched; old was left as it is"),
         (
             lost(unreachable=True, msg="no route"),
+            "app1: got out of reach while it switched; playbooks/status.yml says how that ended",
+        ),
+        (
+            lost(changed=True, done=False),
             "app1: got out of reach while it switched; playbooks/status.yml says how that ended",
         ),
         (lost(result="ok", release="new"), "app1: switched, new serves; then it got out of reach"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +38,10 @@ class Systemd:
     def does(self, script: str) -> None:
         (self.folder / "systemd-run").write_text(SYSTEMD_RUN.format(folder=self.folder, does=script))
         (self.folder / "systemd-run").chmod(0o755)
+
+    def shows(self, description: str) -> None:
+        (self.folder / "systemctl").write_text(f"#!/bin/sh\necho '{description}'\n")
+        (self.folder / "systemctl").chmod(0o755)
 
     @property
     def asked(self) -> list[str]:
@@ -203,6 +210,73 @@ def test_a_unit_that_does_not_start_leaves_nothing(server: FakeServer, ask: Any,
     assert not (server.runs / "r1").exists()
 
 
+def begun_by_the_first_copy(server: FakeServer, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task whose connection broke after the unit had begun."""
+    server.deployed("one")
+    server.release("two")
+    locked(server)
+    assert ask(release="two")["done"] is False
+    lock.beat(server.base, "r1", phase=lock.SWITCHING)
+    Journal(server.runs / "r1").say("trial", "started", "trying")
+    monkeypatch.setattr(lock, "switch_active", lambda: True)
+
+
+def test_a_task_that_ssh_does_again_goes_on_with_what_it_began(
+    server: FakeServer, ask: Any, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_by_the_first_copy(server, ask, monkeypatch)
+    systemd.does("echo 'Unit is loaded already' >&2; exit 1")
+    again = ask(release="two")
+    assert (again.get("failed"), again["changed"], again["done"]) == (None, True, False)
+    assert [line["text"] for line in ask(state="followed")["lines"]] == ["trying"]
+    # the switch has ended and has given the lock back
+    lock.release(server.base, "r1")
+    monkeypatch.setattr(lock, "switch_active", lambda: False)
+    journal.finish(server.runs / "r1", {"result": "rolled_back", "release": "one", "sentences": ["Said."]})
+    assert ask(release="two")["done"] is False
+    answer = ask(state="followed")
+    assert (answer["done"], answer["result"], len(answer["lines"])) == (True, "rolled_back", 1)
+
+
+def test_a_check_asks_for_no_switch_that_was_begun(
+    server: FakeServer, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_by_the_first_copy(server, ask, monkeypatch)
+    assert ask(release="two", check=True)["plan"]
+
+
+def test_the_same_run_may_switch_once_more_with_the_lock_taken_again(
+    server: FakeServer, ask: Any, systemd: Systemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_by_the_first_copy(server, ask, monkeypatch)
+    monkeypatch.setattr(lock, "switch_active", lambda: False)
+    journal.finish(server.runs / "r1", {"result": "rolled_back"})
+    lock.release(server.base, "r1")
+    locked(server)
+    (systemd.folder / "asked").unlink()
+    assert ask(release="two")["plan"]
+    assert systemd.asked[-1] == "r1"
+    assert not (server.runs / "r1/result.json").exists()
+
+
+def test_of_two_copies_of_a_task_the_slower_one_takes_nothing_away(
+    server: FakeServer, ask: Any, systemd: Systemd
+) -> None:
+    server.deployed("one")
+    server.release("two")
+    locked(server)
+    systemd.does("echo 'Unit is loaded already' >&2; exit 1")
+    systemd.shows("Integr8sCode: switch of releases, run r1")
+    answer = ask(release="two")
+    assert (answer.get("failed"), answer["done"]) == (None, False)
+    assert (server.runs / "r1/job.json").exists()
+    # another run's, which somebody's force has left without its lock
+    systemd.shows("Integr8sCode: switch of releases, run r11")
+    (server.runs / "r1/job.json").unlink()
+    assert "Unit is loaded already" in ask(release="two")["msg"]
+    assert not (server.runs / "r1").exists()
+
+
 def test_a_systemd_that_does_not_answer_is_told(server: FakeServer, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server.deployed("one")
     server.release("two")
@@ -216,6 +290,10 @@ def test_a_systemd_that_does_not_answer_is_told(server: FakeServer, ask: Any, mo
     )
     answer = ask(release="two")
     assert "systemd has not answered for 60 s" in answer["msg"]
+    # the unit may still be started: it finds its job, and nobody says that nothing was changed
+    assert (server.runs / "r1/job.json").exists()
+    assert answer["changed"]
+    assert answer["msg"].startswith("Whether the switch has begun is not known")
 
 
 @pytest.mark.parametrize(
@@ -230,6 +308,16 @@ def test_what_cannot_be_is_refused(server: FakeServer, ask: Any, args: dict[str,
     answer = ask(**args)
     assert answer["failed"]
     assert said in answer["msg"]
+
+
+def test_a_current_that_is_no_link_is_refused_in_a_check_too(server: FakeServer, ask: Any, systemd: Systemd) -> None:
+    server.release("one")
+    (server.base / "current").mkdir()
+    for check in (True, False):
+        answer = ask(release="one", check=check)
+        assert answer["failed"]
+        assert answer["msg"].startswith(f"Nothing was changed by this step. {server.base}/current is no link")
+    assert systemd.asked == []
 
 
 def test_an_engine_that_is_away_is_told(server: FakeServer, ask: Any) -> None:
@@ -335,6 +423,17 @@ def test_the_program_takes_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["start", "r7"])
     assert ended.value.code == 2
+
+
+def test_the_program_says_what_the_locale_has_no_character_for(
+    server: FakeServer, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, encoding="ascii"))
+    monkeypatch.setattr(cli.Switch, "run", lambda _: Outcome("ok", "one", sentences=["Serves 🚀."]))
+    monkeypatch.setattr(cli, "switch", functools.partial(cli.switch, runs=server.runs))
+    assert cli.main(["switch", "r1"]) == 0
+    assert said.getvalue() == b"Serves ?.\n"
 
 
 # -- the action plugin

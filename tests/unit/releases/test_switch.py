@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +15,7 @@ from ansible.module_utils.backups.archive import BackupError
 from ansible.module_utils.releases import lock, switch
 from ansible.module_utils.releases.lock import LockedError
 
-from tests.unit.releases.fake_server import INFRASTRUCTURE, SERVICES, WORKERS, FakeServer
+from tests.unit.releases.fake_server import INFRASTRUCTURE, SERVICES, WORKERS, Container, FakeServer
 
 NEVER_HEALTHY = {"hash": "two", "healthy_after": None}
 
@@ -360,6 +363,40 @@ def test_data_is_dumped_before_anything_changes(server: FakeServer) -> None:
     assert "The data before it: /backups/dump" in outcome.sentences
 
 
+def test_an_edge_loads_its_new_configuration_although_the_clock_was_set_back(server: FakeServer) -> None:
+    server.deployed("one")
+    edge = server.running("edge")[0]
+    edge.started += 3600
+    edge.spec["healthy_after"] = -3600
+    server.release("two", edge="another edge\n")
+    assert server.switch("two").result == "ok"
+    assert server.edge.loaded == "another edge\n"
+    assert server.log.count("SIGUSR2 edge") == 1
+
+
+@pytest.mark.parametrize("lost", ["releases/one/release.json", "current", "current history.jsonl"])
+def test_data_are_dumped_too_where_nobody_knows_what_ran(server: FakeServer, lost: str) -> None:
+    server.deployed("one")
+    for name in lost.split():
+        (server.base / name).unlink()
+    server.release("two")
+    assert server.switch("two", backup_before=True).result == "ok"
+    assert len(server.backups) == 1
+
+
+def test_data_that_nothing_can_dump_are_not_left_undumped(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise BackupError("MongoDB does not run")
+
+    server.deployed("one")
+    (server.base / "current").unlink()
+    server.compose_down({}, ["--remove-orphans"])
+    monkeypatch.setattr(switch.application, "create", away)
+    server.release("two")
+    outcome = server.switch("two", backup_before=True)
+    assert (outcome.result, outcome.cause) == ("refused", "the backup before the deploy failed: MongoDB does not run")
+
+
 # -- refused: nothing is changed
 
 
@@ -617,6 +654,42 @@ def test_kubernetes_out_of_reach_is_taken_back(server: FakeServer) -> None:
     undone(server, outcome, "k8s-worker: connect: refused")
 
 
+def test_a_k3s_that_is_started_again_takes_no_good_release_back(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two")
+    server.reports = [{"worker": "k8s-worker", "fatal": {"kind": "connect", "message": "refused"}, "results": []}]
+    asked: list[float] = []
+
+    def back(what: str) -> None:
+        if what == "kubernetes":
+            asked.append(server.clock.time())
+            if server.clock.time() - asked[0] > 30:
+                server.reports.clear()
+
+    server.before_call = back
+    outcome = server.switch("two", kubernetes={"namespace": "integr8scode"})
+    assert (outcome.result, outcome.sentences) == ("ok", ["Release two serves."])
+
+
+def test_a_kubernetes_that_stays_away_does_not_spoil_the_way_back(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two")
+    server.reports = [{"worker": "k8s-worker", "fatal": {"kind": "connect", "message": "refused"}, "results": []}]
+    outcome = server.switch("two", kubernetes={"namespace": "integr8scode"})
+    undone(server, outcome, "k8s-worker: connect: refused")
+    assert outcome.sentences[2].startswith("The workers cannot use Kubernetes, whatever the release: k8s-worker: ")
+
+
+def test_a_container_whose_last_lines_the_locale_cannot_show_is_taken_back(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.deployed("one")
+    server.release("two", backend=NEVER_HEALTHY)
+    monkeypatch.setattr(Container, "logs", lambda *_, **__: "ready 🚀".encode())
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    undone(server, server.switch("two"), "ready 🚀")
+
+
 def test_an_error_of_the_program_itself_is_taken_back(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.deployed("one")
     server.release("two")
@@ -673,6 +746,60 @@ def test_where_current_leads_nowhere_nothing_that_serves_is_taken_down(server: F
     assert "down" not in server.log
     assert server.outages == []
     assert "leads to no complete release" in outcome.sentences[1]
+
+
+def test_what_served_is_put_back_without_its_record(server: FakeServer) -> None:
+    server.deployed("one")
+    folder = server.base / "releases/one"
+    images = json.loads((folder / "release.json").read_text())["images"]
+    services = {name: {"image": image} for name, image in images.items()}
+    (folder / "digests.yaml").write_text(json.dumps({"services": services}))
+    (folder / "release.json").write_text("")
+    server.release("two", backend=NEVER_HEALTHY)
+    undone(server, server.switch("two"), "backend is not healthy yet")
+    assert server.unharmed()
+
+
+def test_a_current_that_was_removed_takes_nothing_down_that_serves(server: FakeServer) -> None:
+    server.deployed("one")
+    (server.base / "current").unlink()
+    server.release("two", backend=NEVER_HEALTHY)
+    outcome = server.switch("two")
+    assert outcome.result == "failed"
+    assert "down" not in server.log
+    assert server.outages == []
+    assert f"{server.base}/current is gone" in outcome.sentences[1]
+    assert "What runs was left as it is." in outcome.sentences[2]
+    # and the next good one is shipped as ever
+    server.release("three")
+    assert server.switch("three").result == "ok"
+    assert server.current == "three"
+
+
+def test_a_history_that_cannot_be_read_takes_nothing_down_either(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_: Any) -> None:
+        raise OSError("Input/output error")
+
+    server.release("one", backend={"hash": "one", "healthy_after": None})
+    monkeypatch.setattr(switch, "read_history", unreadable)
+    assert server.switch("one").result == "failed"
+    assert "down" not in server.log
+
+
+def test_a_current_that_is_no_link_is_refused_before_anything_is_done(server: FakeServer) -> None:
+    server.deployed("one")
+    (server.base / "current").unlink()
+    shutil.copytree(server.base / "releases/one", server.base / "current")
+    server.release("two")
+    outcome = server.switch("two")
+    assert outcome.result == "refused"
+    assert server.log == []
+    assert outcome.sentences[0] == "Nothing was changed."
+    link = f"ln -s releases/ID {server.base}/current, where ID is the folder in {server.base}/releases that runs"
+    assert f"mv {server.base}/current {server.base}/current.copy && {link}" in outcome.cause
+    assert outcome.sentences[2] == "What runs was left as it is."
 
 
 def test_the_same_release_that_fails_has_nothing_to_go_back_to(server: FakeServer) -> None:

@@ -206,6 +206,16 @@ def test_a_probe_that_cannot_be_made_is_told(verifier: Verifier, monkeypatch: py
         verifier.reach_kubernetes({"namespace": "x"})
 
 
+def test_a_kubernetes_that_is_started_again_is_waited_for(server: FakeServer, verifier: Verifier) -> None:
+    server.reports = [{"worker": "k8s-worker", "fatal": {"kind": "connect", "message": "refused"}, "results": []}]
+    verifier.deadline = server.clock.monotonic() + 60
+    back = server.clock.monotonic() + 30
+    server.before_call = lambda _: server.reports.clear() if server.clock.monotonic() > back else None
+    verifier.reach_kubernetes({"image": "registry.example:5000/backend:one", "namespace": "integr8scode"})
+    assert server.clock.monotonic() < back + 5
+    assert verifier.notes == []
+
+
 # -- from outside, over TLS
 
 
