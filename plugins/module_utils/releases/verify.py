@@ -40,6 +40,8 @@ HOLD_SECONDS = 75.0
 HOLD_PAUSE = 20.0
 KUBERNETES_PAUSE = 3.0
 """Each try starts a container for every worker."""
+KUBERNETES_SECONDS = 90.0
+"""k3s is away for half a minute whenever it is started again; what is refused for longer will not come by waiting."""
 PASSWORDS = {"user": "DEFAULT_USER_PASSWORD", "admin": "ADMIN_USER_PASSWORD"}
 
 
@@ -336,15 +338,15 @@ class Verifier:
 
         :param parameters: as `kubernetes_access_probing.probe_all` takes them.
         :param needed: whether to wait until it works; else what is wrong is noted.
-        :raises VerificationError: the time is over.
+        :raises VerificationError: the time is over, `KUBERNETES_SECONDS` at most.
         """
+        end = min(self.deadline, time.monotonic() + KUBERNETES_SECONDS)
         while wrong := self._kubernetes_problem(parameters):
             if not needed:
                 self.notes.append(f"The workers cannot use Kubernetes, whatever the release: {wrong}")
                 return
-            if time.monotonic() > self.deadline:
+            if time.monotonic() > end:
                 raise VerificationError(wrong)
-            # k3s is away for half a minute whenever it is started again
             time.sleep(KUBERNETES_PAUSE)
 
     @staticmethod
