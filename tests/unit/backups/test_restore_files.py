@@ -1,4 +1,4 @@
-"""What becomes of k3s when its restore fails: the role's own tasks on this machine, with a systemctl that only notes."""
+"""What becomes of k3s when its restore fails: the role's own tasks here, with a systemctl that only notes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str
     folder = tmp_path_factory.mktemp("restore")
     (folder / "action_plugins").mkdir()
     (folder / "action_plugins/k3s_restore.py").write_text(FAILING)
-    (folder / "action_plugins/k3s_backup.py").write_text(NOTHING)
+    for name in ("k3s_backup", "release_lock"):
+        (folder / f"action_plugins/{name}.py").write_text(NOTHING)
     play = {
         "hosts": "all",
         "gather_facts": False,
@@ -82,6 +83,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str
         "ansible_python_interpreter": sys.executable,
         "__backup_restore_found": {"backups": {"k3s": {"path": "k3s.tar.gz"}}},
         "__backup_restore_identity": "",
+        "__backup_restore_run": "this-run",
     }
     hosts = {name: server(folder / name, **case) for name, case in CASES.items()}
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"vars": variables, "hosts": hosts}}))
