@@ -28,6 +28,7 @@ SWITCHING = "switching"  # the server works, whether the controller lives or not
 RESTORING = "restoring"  # likewise: it replaces the application's data
 LEASE_SECONDS = 1800.0
 BEAT_SECONDS = 60.0
+SWITCH_SECONDS = 300.0
 DOING = {SWITCHING: "the server is switching", RESTORING: "the server is replacing its data"}
 _TEXTS = ("run", "action", "what", "by", "since", "phase", "boot")
 
@@ -108,6 +109,16 @@ def switch_active() -> bool:
         # it knows every name, so this is one that cannot be asked: while it loads itself anew, for one
         return True
     return answer.stdout.strip() in {"active", "activating", "deactivating", "reloading"}
+
+
+def wait_for_switch(seconds: float = SWITCH_SECONDS, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Let the server's switch end before something else restarts a container, `seconds` at most.
+
+    A switch takes its release back when one restarts while it looks whether all stay up.
+    """
+    deadline = time.monotonic() + seconds
+    while switch_active() and time.monotonic() < deadline:
+        sleep(1)
 
 
 def restore_active(base: Path) -> bool:

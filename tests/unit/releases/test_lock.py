@@ -128,6 +128,18 @@ def test_a_restore_lives_as_long_as_its_process_here_whatever_became_of_its_cont
     assert lock.why_stale(found, **terms) == "", "nobody has looked"  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("active", "seconds", "waits"), [([True, True, False], 60, 2), ([False], 60, 0), ([True], 0, 0)]
+)
+def test_a_switch_is_let_end_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, active: list[bool], seconds: float, waits: int
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(lock, "switch_active", lambda: active.pop(0))
+    lock.wait_for_switch(seconds, sleep=slept.append)
+    assert (len(slept), active) == (waits, [])
+
+
 def test_a_restore_is_heard_of_and_its_run_goes_on_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
     take(tmp_path, "one")
