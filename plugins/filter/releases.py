@@ -10,6 +10,9 @@ MIB = 2**20
 # how many numbers of its version a database's data depends on: 8.0 and 8.2 of MongoDB write other files
 DATA_VERSIONS = {"mongo": 2, "kafka": 1}
 SPARE_MIB = 64
+# what the server does by itself, by the phase of who holds its lock
+AT_WORK = {"switching": "switches between releases", "restoring": "replaces its data by those of a backup"}
+UNFINISHED = "That restore did not end, so the data may be incomplete: run it again."
 ENDINGS = {
     "rolled_back": "failed and was taken back",
     "removed": "failed and was removed",
@@ -109,7 +112,8 @@ def replaced_locks(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     taken = [
         f"{result.get('item')}: the lock of {owner['action'] or 'a run'} {owner['what']} by "
-        f"{owner['by'] or 'somebody'} (since {owner['since']}) was left over; this run goes on from there."
+        f"{owner['by'] or 'somebody'} (since {owner['since']}) was left over"
+        + (f". {UNFINISHED}" if owner["action"] == "restore" else "; this run goes on from there.")
         for result in results
         if isinstance(owner := result.get("replaced"), Mapping)
     ]
@@ -131,6 +135,8 @@ def lock_sentences(found: Mapping[str, Any], host: str) -> list[str]:
     said = [f"{host}: {held}"]
     if found.get("stale"):
         said.append(f"That run is over: {found['stale']}. The next deploy takes its lock over by itself.")
+        if (found.get("owner") or {}).get("action") == "restore":
+            said.append(UNFINISHED)
     elif found.get("holder_lives"):
         said.append("Its process works on this machine.")
     elif found.get("owner"):
@@ -154,10 +160,8 @@ def unlock_problems(found: Mapping[str, Any], host: str, confirmed: str, force: 
     if not owner or found.get("stale") or force:
         return problems
     anyway = "To remove the lock all the same: -e unlock_force=true"
-    if owner.get("phase") == "switching":
-        problems.append(
-            f"the server switches between releases at this moment: {_held(found)} Wait for its end. {anyway}"
-        )
+    if doing := AT_WORK.get(owner.get("phase")):
+        problems.append(f"the server {doing} at this moment: {_held(found)} Wait for its end. {anyway}")
     elif found.get("holder_lives"):
         problems.append(f"its holder works on this machine: {_held(found)} End that run first. {anyway}")
     return problems

@@ -19,6 +19,7 @@ from ansible.module_utils.k3s_node import unit_state
 from ansible.module_utils.kubeconfig_file import iso
 from ansible.module_utils.kubeconfig_renewal import Renewal, Settings, renew
 from ansible.module_utils.kubernetes_access_client import ApiError, ApiUnreachableError
+from ansible.module_utils.releases import lock
 from ansible.module_utils.stale_readers import Readers
 
 
@@ -182,6 +183,8 @@ def restart_workers(job: Job, renewal: Renewal, *, apply: bool) -> list[str]:
             for name, outcome in renewal.outcomes.items()
             if (readers.running(name) if outcome.restart else readers.stale(name, Path(outcome.path)))
         ]
+    if any(readers.stale(name, Path(outcome.path)) for name, outcome in renewal.outcomes.items()):
+        lock.wait_for_switch()
     restarted = [name for name, outcome in renewal.outcomes.items() if readers.restart(name, Path(outcome.path))]
     if restarted:
         watch(readers, restarted, job.worker_stable_seconds)

@@ -69,6 +69,13 @@ options:
     description: Free space that must be left in O(directory); with less, nothing is changed.
     type: int
     default: 500
+  run:
+    description:
+      - Name of the run that holds the release lock, for O(state=restored). The lock says then that the server is at
+        work, as long as it is, and the module fails where the lock is not that run's.
+      - Empty for none.
+    type: str
+    default: ""
   timeout:
     description: Seconds that a dump or a restore of MongoDB may take.
     type: int
@@ -126,12 +133,14 @@ seconds_down:
   returned: when O(state=restored)
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.backups.application_restore import check, place, restore
 from ansible.module_utils.backups.store import Backup, BackupError, load
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.releases import lock
 
 
 def checked(backup: Backup, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -164,19 +173,21 @@ def placed(backup: Backup, wanted: dict[str, Any], *, dry: bool) -> dict[str, An
 
 
 def restored(backup: Backup, wanted: dict[str, Any], *, dry: bool) -> dict[str, Any]:
-    """The module's answer for state restored. Raises BackupError."""
+    """The module's answer for state restored. Raises BackupError, LockedError, OSError."""
     if dry:
         return {"changed": True, "documents": {}, "left": [], "seconds_down": 0.0, "before": ""}
-    done = restore(
-        backup,
-        directory=Path(wanted["directory"]),
-        base=Path(wanted["base"]),
-        project=wanted["project"],
-        recipients=wanted["recipients"],
-        required_free=wanted["min_free_mb"] * 1024 * 1024,
-        identity=wanted["identity"],
-        timeout=wanted["timeout"],
-    )
+    base = Path(wanted["base"])
+    with lock.restoring(base, wanted["run"]) if wanted["run"] else nullcontext():
+        done = restore(
+            backup,
+            directory=Path(wanted["directory"]),
+            base=base,
+            project=wanted["project"],
+            recipients=wanted["recipients"],
+            required_free=wanted["min_free_mb"] * 1024 * 1024,
+            identity=wanted["identity"],
+            timeout=wanted["timeout"],
+        )
     return {
         "changed": True,
         "documents": done.documents,
@@ -203,6 +214,7 @@ def main() -> None:
             "directory": {"type": "path", "default": "/var/backups/integr8scode"},
             "recipients": {"type": "list", "elements": "str", "default": []},
             "min_free_mb": {"type": "int", "default": 500},
+            "run": {"type": "str", "default": ""},
             "timeout": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,
@@ -218,6 +230,9 @@ def main() -> None:
             answer = restored(backup, wanted, dry=module.check_mode)
     except BackupError as error:
         module.fail_json(msg=f"Nothing was changed. {error}" if wanted["state"] == "checked" else str(error))
+    except (lock.LockedError, OSError) as error:
+        # before the first service was stopped
+        module.fail_json(msg=f"The data were not replaced. {error}")
     module.exit_json(**answer)
 
 

@@ -1,14 +1,14 @@
 #!/usr/bin/python
-"""Take, renew, read or give back the lock of a deploy."""
+"""Take, renew, read or give back the lock of a deploy, a rollback or a restore."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release_lock
-short_description: Take, renew, read or give back the lock of a deploy
+short_description: Take, renew, read or give back the lock of a deploy, a rollback or a restore
 description:
-  - One deploy or rollback at a time works on a server; C(<base>/lock/owner.json) says which. A lock whose run is over
-    is recognised and replaced.
+  - One deploy, rollback or restore at a time works on a server; C(<base>/lock/owner.json) says which. A lock whose run
+    is over is recognised and replaced.
   - Runs through an action plugin of the same name, which adds who the controller is, and whether the process of a
     holder on the same controller still lives.
   - Who takes the lock also writes the line into the history that a switch before it could not write, since it was
@@ -21,7 +21,7 @@ options:
       - C(renewed) only says that the run lives, and fails where the lock is no longer its own. Does nothing in check
         mode, which has taken none.
       - C(released) gives it back where O(run) holds it, unless the server switches at this moment, which gives it back
-        itself; with O(force) it removes any.
+        itself, or replaces its data for a restore; with O(force) it removes any.
       - C(read) only says who holds it.
     type: str
     choices: [held, renewed, released, read]
@@ -35,11 +35,11 @@ options:
     type: str
     default: ""
   action:
-    description: What the run does, C(deploy) or C(rollback).
+    description: What the run does, C(deploy), C(rollback) or C(restore).
     type: str
     default: ""
   what:
-    description: What it brings, a tag or a release.
+    description: What it brings, a tag, a release or backups.
     type: str
     default: ""
   by:
@@ -160,6 +160,8 @@ def give_back(base: Path, run: str) -> bool:
     owner = lock.read_owner(base)
     if owner is None or (owner.phase == lock.SWITCHING and lock.switch_active()):
         return False
+    if owner.phase == lock.RESTORING and lock.restore_active(base):
+        return False
     return lock.release(base, run)
 
 
@@ -176,13 +178,15 @@ def released(parameters: dict[str, Any], check: bool) -> dict[str, Any]:
 
 def read(parameters: dict[str, Any]) -> dict[str, Any]:
     """Who holds the lock, and whether its run is over. Raises LockedError, OSError."""
-    owner = lock.read_owner(Path(parameters["base"]))
+    base = Path(parameters["base"])
+    owner = lock.read_owner(base)
     stale = ""
     if owner is not None:
         stale = lock.why_stale(
             owner,
             lease_seconds=float(parameters["lease_seconds"]),
             unit_active=lock.switch_active,
+            restore_at_work=lambda: lock.restore_active(base),
             gone_run=parameters["gone_run"],
         )
     return {**_described(owner), "stale": stale}

@@ -13,6 +13,7 @@ description:
     them was written.
   - Decided by what is, not by what a run has changed. So what a run that was cut short has left undone is made up for
     by the next one.
+  - While the server switches between releases, nothing is restarted, but for five minutes at most.
 options:
   restart:
     description: Path of the file on the server, by service.
@@ -59,6 +60,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError, connect
+from ansible.module_utils.releases import lock
 from ansible.module_utils.stale_readers import Readers
 
 
@@ -76,6 +78,10 @@ def main() -> None:
     parameters = module.params
     try:
         readers = Readers(connect(), parameters["project"], Path(parameters["marks"]), check_mode=module.check_mode)
+        if not module.check_mode and any(
+            readers.stale(name, Path(path)) for name, path in parameters["restart"].items()
+        ):
+            lock.wait_for_switch()
         restarted = [name for name, path in parameters["restart"].items() if readers.restart(name, Path(path))]
         reloaded = [
             name

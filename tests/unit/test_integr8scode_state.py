@@ -399,6 +399,8 @@ def test_a_held_lock_is_told_with_its_holder(tmp_path: Path, run_module: Any, mo
         fake_systemctl(tmp_path, monkeypatch, hangs)
         answer = run_module("integr8scode_state", {"base": str(tmp_path)})
         assert (answer["switching"], answer["lock"]["stale"]) == (None, "")
+    with lock.restoring(tmp_path, "one"):
+        assert run_module("integr8scode_state", {"base": str(tmp_path)})["lock"]["stale"] == ""
     (tmp_path / "systemctl").unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run_module("integr8scode_state", {"base": str(tmp_path)})["switching"] is False

@@ -25,6 +25,7 @@ from ansible.module_utils.k3s_common import K3sError
 from ansible.module_utils.k3s_node import UnitState, monotonic
 from ansible.module_utils.kubernetes_renewal import Job, RenewalError
 from ansible.module_utils.maintenance import renew_kubeconfig, state, timer
+from ansible.module_utils.releases import lock
 
 from tests.unit.support.fake_kubernetes import FakeKubernetes
 
@@ -176,6 +177,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         made = Server(tmp_path, cluster)
         monkeypatch.setattr(kubernetes_renewal, "connect", made.connect)
         monkeypatch.setattr(kubernetes_renewal, "unit_state", made.unit)
+        monkeypatch.setattr(lock, "switch_active", lambda: False)
         monkeypatch.setattr(timer, "unit_state", lambda _: made.timers_unit)
         monkeypatch.setattr(timer, "run_again", made.run_timers_unit)
         monkeypatch.setattr(k3s_certificates, "restart", made.restart)
@@ -255,6 +257,16 @@ def test_a_worker_that_does_not_come_back_is_an_error(server: Server, dies: str,
     server.containers[0].dies = dies
     with pytest.raises(RenewalError, match=message):
         kubernetes_renewal.perform(server.job)
+
+
+def test_a_switch_of_releases_ends_before_a_worker_restarts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[list[str]] = []
+    server.settled()
+    monkeypatch.setattr(lock, "wait_for_switch", lambda: waited.append(server.restarted()))
+    kubernetes_renewal.perform(server.job)
+    assert waited == [], "for nothing"
+    kubernetes_renewal.perform(server.job, force=True)
+    assert (waited, server.restarted()) == ([[]], WORKERS)
 
 
 def test_a_worker_that_does_not_run_is_left_alone(server: Server) -> None:

@@ -65,14 +65,31 @@ def test_latest_is_no_file_even_beside_one_of_that_name(
     assert templated("__backup_restore_local", restore_from="latest") == []
 
 
+def roles(tasks: list[dict[str, Any]]) -> list[str]:
+    included = [task["ansible.builtin.include_role"] for task in tasks]
+    assert {one["name"] for one in included} == {"backup"}
+    return [one["tasks_from"] for one in included]
+
+
+def test_nobody_deploys_while_something_is_put_back(project_root: Path) -> None:
+    """The lock is held around both plays' changes, and given back for site.yml between them, which takes it itself."""
+    first, site, last = yaml.safe_load((project_root / "playbooks/restore.yml").read_text())
+    assert site["ansible.builtin.import_playbook"] == "site.yml"
+    (before,) = [task["block"] for task in first["tasks"] if "block" in task]
+    assert roles(before) == ["restore_check.yml", "restore_lock.yml", "restore_files.yml"]
+    (data,) = [task["block"] for task in last["tasks"] if "block" in task]
+    assert roles(data) == ["restore_lock.yml", "restore_data.yml"]
+    tasks = yaml.safe_load((project_root / "roles/backup/tasks/restore_data.yml").read_text())
+    assert tasks[0]["application_restore"]["run"] == "{{ __backup_restore_run }}"
+
+
 def test_backups_that_were_brought_go_whatever_happens(project_root: Path) -> None:
     """In a check or after a refusal before anything starts, and at the end, be it a failure."""
     plays = yaml.safe_load((project_root / "playbooks/restore.yml").read_text())
     blocks = [task for play in plays for task in play.get("tasks", []) if "block" in task]
     assert len(blocks) == 2
     for block in blocks:
-        (last,) = block["always"]
-        assert last["ansible.builtin.include_role"] == {"name": "backup", "tasks_from": "restore_clean.yml"}
+        assert roles(block["always"]) == ["restore_clean.yml", "restore_unlock.yml"]
     condition = blocks[0]["always"][0]["when"]
     assert "ansible_check_mode or __backup_restore_placed is not defined" in condition
     (clean,) = yaml.safe_load((project_root / "roles/backup/tasks/restore_clean.yml").read_text())

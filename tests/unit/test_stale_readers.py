@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.releases import lock
 from ansible.modules import stale_readers
 
 
@@ -25,6 +26,11 @@ class Container:
 
     def kill(self, signal: str) -> None:
         self.signals.append(signal)
+
+
+@pytest.fixture(autouse=True)
+def _no_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "switch_active", lambda: False)
 
 
 @pytest.fixture
@@ -56,6 +62,17 @@ def test_only_the_one_that_started_before_is_restarted(workers: Any, run_module:
     answer = run_module("stale_readers", arguments)
     assert (answer["changed"], answer["restarted"]) == (True, ["old"])
     assert (old.restarts, new.restarts) == ([33], [])
+
+
+def test_a_switch_ends_before_one_is_restarted(workers: Any, run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = Container(999.5), Container(1000.5)
+    waited: list[list[int]] = []
+    monkeypatch.setattr(lock, "wait_for_switch", lambda: waited.append(list(old.restarts)))
+    assert not run_module("stale_readers", workers(new=new))["changed"]
+    run_module("stale_readers", workers(old=old), check=True)
+    assert waited == [], "for nothing"
+    run_module("stale_readers", workers(old=old))
+    assert (waited, old.restarts) == ([[]], [33])
 
 
 def test_what_does_not_run_reads_the_file_when_it_starts(workers: Any, run_module: Any) -> None:

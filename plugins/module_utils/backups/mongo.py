@@ -10,6 +10,7 @@ import hashlib
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -141,8 +142,9 @@ def _run(
     :param sink: file that takes its standard output.
     :param source: what it reads after the login.
     :returns: what it said on standard error.
-    :raises MongoError: it failed, or took longer than ``timeout`` seconds.
+    :raises MongoError: it failed, or took longer than ``timeout`` seconds in all, be it that it reads no more.
     """
+    late = threading.Event()
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
@@ -150,6 +152,15 @@ def _run(
             )
         except OSError as error:
             raise MongoError(f"docker cannot be run: {error}. Cure: playbooks/site.yml, role docker") from error
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        # over feeding too: nothing else ends a write to a tool that has stopped reading
+        timer = threading.Timer(timeout, end)
+        timer.daemon = True
+        timer.start()
         try:
             assert process.stdin is not None  # noqa: S101 - asked for above
             # whoever ends early says why on standard error
@@ -159,15 +170,16 @@ def _run(
                     process.stdin.write(chunk)
             with suppress(BrokenPipeError):
                 process.stdin.close()
-            code = process.wait(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            raise MongoError(f"{tool} did not end within {timeout:.0f} seconds") from None
+            code = process.wait()
         finally:
+            timer.cancel()
             if process.poll() is None:
                 process.kill()
                 process.wait()
         said.seek(0)
         text = said.read().decode("utf-8", "replace")
+    if code != 0 and late.is_set():
+        raise MongoError(f"{tool} did not end within {timeout:.0f} seconds")
     if code != 0:
         raise _failure(tool, code, text)
     return text

@@ -250,10 +250,13 @@ def lock(seen: Seen) -> list[Finding]:
     if owner.get("phase") == "switching" or silent > LEASE_SECONDS:
         why = "Its run has ended without a word (killed, or the server was restarted); work may be half done."
         cure = f"deploy again, which finishes or undoes it. To only take the lock away: {unlock}"
+        if owner.get("action") == "restore":
+            cure = f"run the restore again: its data may be incomplete. To only take the lock away: {unlock}"
         return [
             Finding("lock", "problem", f"{text}; nothing was heard of it for {silent / 60:.0f} minutes.", why, cure)
         ]
-    why = "A deploy is being prepared; another one is refused meanwhile."
+    doing = "A restore is at work" if owner.get("action") == "restore" else "A deploy is being prepared"
+    why = f"{doing}; another run is refused meanwhile."
     return [Finding("lock", "warning", f"{text}; last heard {silent:.0f} s ago.", why, "wait for it to end")]
 
 

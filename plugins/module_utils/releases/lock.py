@@ -1,8 +1,8 @@
-"""One deploy or rollback at a time on a server: who holds the lock, whether that run still lives, and taking it over.
+"""One deploy, rollback or restore at a time on a server: who holds the lock, whether it lives, and taking it over.
 
 The lock is the file `<base>/lock/owner.json`. It outlives the processes that wrote it: a run that was killed leaves it
 behind, and the next one tells by what it says whether its owner is gone. Every change happens under a kernel lock of
-`.guard` beside it.
+`.guard` beside it; one of the folder itself is held while this server replaces data for a restore.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import fcntl
 import json
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,7 +25,11 @@ from ansible.module_utils.atomic_files import Access, ensure_folder, read_file, 
 UNIT = "integr8scode-switch.service"
 PREPARING = "preparing"  # the controller works: pulls, writes files
 SWITCHING = "switching"  # the server works, whether the controller lives or not
+RESTORING = "restoring"  # likewise: it replaces the application's data
 LEASE_SECONDS = 1800.0
+BEAT_SECONDS = 60.0
+SWITCH_SECONDS = 300.0
+DOING = {SWITCHING: "the server is switching", RESTORING: "the server is replacing its data"}
 _TEXTS = ("run", "action", "what", "by", "since", "phase", "boot")
 
 
@@ -71,7 +76,7 @@ class Owner:
         heard = max(0, round((time.time() if now is None else now) - self.heartbeat))
         host, pid = self.controller.get("host"), self.controller.get("pid")
         where = (f" from {host}" if host else "") + (f" (process {pid})" if pid else "")
-        doing = "the server is switching" if self.phase == SWITCHING else "it is preparing"
+        doing = DOING.get(self.phase, "it is preparing")
         return (
             f"{self.action or 'run'} {self.what} by {self.by or 'somebody'}{where} holds the lock since "
             f"{self.since or 'some time ago'}; {doing}, last heard of {heard} s ago (run {self.run})."
@@ -106,6 +111,34 @@ def switch_active() -> bool:
     return answer.stdout.strip() in {"active", "activating", "deactivating", "reloading"}
 
 
+def wait_for_switch(seconds: float = SWITCH_SECONDS, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Let the server's switch end before something else restarts a container, `seconds` at most.
+
+    A switch takes its release back when one restarts while it looks whether all stay up.
+    """
+    deadline = time.monotonic() + seconds
+    while switch_active() and time.monotonic() < deadline:
+        sleep(1)
+
+
+def restore_active(base: Path) -> bool:
+    """Whether a process of this server replaces data at this moment: a kernel lock of `restoring` ends with it."""
+    try:
+        folder = os.open(owner_path(base).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        # nobody knows
+        return True
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(folder)
+    return False
+
+
 def owner_path(base: Path) -> Path:
     """The file that says who holds the lock."""
     return base / "lock" / "owner.json"
@@ -131,6 +164,7 @@ def why_stale(
     *,
     lease_seconds: float,
     unit_active: Callable[[], bool],
+    restore_at_work: Callable[[], bool] = lambda: True,
     gone_run: str = "",
     now: float | None = None,
     boot: str | None = None,
@@ -143,6 +177,8 @@ def why_stale(
         if owner.boot and owner.boot != (boot_marker() if boot is None else boot):
             return "the server has been started again since"
         return "" if unit_active() else "the switch has ended without a word"
+    if owner.phase == RESTORING:
+        return "" if restore_at_work() else "the restore has ended without a word"
     if gone_run and gone_run == owner.run:
         return "its process has ended"
     silent = abs((time.time() if now is None else now) - owner.heartbeat)
@@ -182,7 +218,13 @@ def in_the_way(
     found = read_owner(base)
     if found is None or found.run == run:
         return None
-    if why_stale(found, lease_seconds=lease_seconds, unit_active=unit_active, gone_run=gone_run):
+    if why_stale(
+        found,
+        lease_seconds=lease_seconds,
+        unit_active=unit_active,
+        restore_at_work=lambda: restore_active(base),
+        gone_run=gone_run,
+    ):
         return found
     raise LockedError(
         f"Nothing was changed. Another run works on this server: {found.describe()} Wait for its end, then run "
@@ -222,10 +264,43 @@ def beat(base: Path, run: str, phase: str | None = None) -> None:
             holder = found.describe() if found else "nobody holds it."
             raise LockedError(
                 f"Run {run} has lost its lock on this server: {holder} Somebody removed it, or took it for dead. "
-                "Look at playbooks/status.yml, then deploy again."
+                "Look at playbooks/status.yml, then run again."
             )
         boot = boot_marker() if phase == SWITCHING else found.boot
         _write(path, replace(found, heartbeat=time.time(), phase=phase or found.phase, boot=boot))
+
+
+@contextmanager
+def restoring(base: Path, run: str) -> Iterator[None]:
+    """Replace data for `run`, which holds the lock: however long it takes, and whether or not its controller lives.
+
+    Raises LockedError where the lock is not its own, OSError.
+    """
+    ended = threading.Event()
+
+    def say() -> None:
+        while not ended.wait(BEAT_SECONDS):
+            # what is at work is not torn apart by a lock that somebody has removed
+            with suppress(LockedError, OSError):
+                beat(base, run)
+
+    beat(base, run)
+    folder = os.open(owner_path(base).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # shared: who looks takes it alone, for a moment
+        fcntl.flock(folder, fcntl.LOCK_SH)
+        beat(base, run, RESTORING)
+        voice = threading.Thread(target=say, daemon=True)
+        voice.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            voice.join()
+            with suppress(LockedError, OSError):
+                beat(base, run, PREPARING)
+    finally:
+        os.close(folder)
 
 
 def release(base: Path, run: str) -> bool:

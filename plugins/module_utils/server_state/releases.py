@@ -101,5 +101,10 @@ def read_lock(base: Path, lease_seconds: float, switch_active: bool) -> dict[str
         return {"owner": None, "description": str(error), "stale": ""}
     if owner is None:
         return None
-    stale = lock.why_stale(owner, lease_seconds=lease_seconds, unit_active=lambda: switch_active)
+    stale = lock.why_stale(
+        owner,
+        lease_seconds=lease_seconds,
+        unit_active=lambda: switch_active,
+        restore_at_work=lambda: lock.restore_active(base),
+    )
     return {"owner": owner.to_dict(), "description": owner.describe(), "stale": stale}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.backups import application, application_restore, archive, mongo
 from ansible.module_utils.backups.store import Backup, BackupError, backups, load, sidecar
+from ansible.module_utils.releases import lock
 from ansible.module_utils.secret_files import override_text
 
 from .test_mongo import archive as dumped
@@ -349,6 +350,26 @@ def test_module_application_restore_restores(run_module: Any, backup: Backup, ba
     answer = run_module("application_restore", arguments)
     assert answer["documents"]["shop.users"] == 3
     assert load(Path(answer["before"])).reason == "before a restore"
+
+
+def test_module_application_restore_works_only_under_its_run_s_lock(
+    run_module: Any, backup: Backup, base: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {"path": str(backup.path), "state": "restored", "base": str(base), "min_free_mb": 0, "run": "one"}
+    arguments["directory"] = str(backup.path.parent)
+    answer = run_module("application_restore", arguments)
+    assert answer["msg"].startswith("The data were not replaced. Run one has lost its lock on this server")
+    assert calls == []
+    lock.take(base, lock.Owner("one", "restore"), lease_seconds=60, unit_active=lambda: False)
+    phases = []
+
+    def compose(*_words: Any, **_more: Any) -> None:
+        phases.append(lock.read_owner(base).phase)  # type: ignore[union-attr]
+
+    monkeypatch.setattr(application_restore, "_compose", compose)
+    assert run_module("application_restore", arguments)["documents"]["shop.users"] == 3
+    assert phases == [lock.RESTORING, lock.RESTORING]
+    assert lock.read_owner(base).phase == lock.PREPARING  # type: ignore[union-attr]
 
 
 def test_module_application_restore_says_what_is_missing(run_module: Any, tmp_path: Path) -> None:

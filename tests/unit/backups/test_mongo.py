@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,17 @@ def test_a_tool_that_hangs_is_ended(tmp_path: Path, docker: Path) -> None:
     docker.write_text("exec sleep 60")
     with pytest.raises(MongoError, match="did not end within"):
         mongo.dump(SERVER, tmp_path / "dump", timeout=0.2)
+
+
+def test_a_tool_that_stops_reading_is_ended(docker: Path, tmp_path: Path) -> None:
+    """What it is fed is more than a pipe holds, so that a write waits for it."""
+    source = tmp_path / "dump.archive"
+    source.write_bytes(archive(users=20_000))
+    docker.write_text("exec sleep 10")
+    began = time.monotonic()
+    with pytest.raises(MongoError, match="mongorestore did not end within"):
+        mongo.restore(SERVER, source, timeout=0.5)
+    assert time.monotonic() - began < 8
 
 
 def test_a_restore_takes_the_applications_databases_and_counts(written: Path, tmp_path: Path, docker: Path) -> None:

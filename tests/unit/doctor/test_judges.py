@@ -595,6 +595,13 @@ def test_a_stale_lock(case: Case, changes: dict[str, Any]) -> None:
     assert "unlock_confirm=app1" in case.only("lock", "problem").cure
 
 
+def test_a_restore_s_lock(case: Case) -> None:
+    case.at["records"]["lock"] = {**OWNER, "action": "restore", "phase": "restoring"}
+    assert "A restore is at work" in case.only("lock", "warning").why
+    case.at["records"]["lock"] = {**OWNER, "action": "restore", "heartbeat": NOW - 4000}
+    assert "run the restore again" in case.only("lock", "problem").cure
+
+
 def test_a_lock_that_cannot_be_read(case: Case) -> None:
     case.at["records"]["lock"] = {}
     case.only("lock", "problem")

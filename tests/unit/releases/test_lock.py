@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
 from pathlib import Path
 
@@ -95,6 +96,66 @@ def test_a_switch_lives_as_long_as_its_unit_whatever_became_of_its_controller(tm
     with pytest.raises(LockedError, match="the server is switching"):
         take(tmp_path, "two", active=True, gone="one")
     assert take(tmp_path, "two", active=False).run == "one"  # type: ignore[union-attr]
+
+
+def test_a_restore_lives_as_long_as_its_process_here_whatever_became_of_its_controller(tmp_path: Path) -> None:
+    lock.take(tmp_path, owner("one", action="restore"), lease_seconds=LEASE, unit_active=lambda: False)
+    system = multiprocessing.get_context("fork")
+    begun = system.Event()
+
+    def restore() -> None:
+        with lock.restoring(tmp_path, "one"):
+            begun.set()
+            time.sleep(60)
+
+    process = system.Process(target=restore)
+    process.start()
+    try:
+        assert begun.wait(20)
+        rewrite(tmp_path, heartbeat=0)
+        with pytest.raises(LockedError, match=r"restore 2026.2.20 .* the server is replacing its data"):
+            take(tmp_path, "two", gone="one")
+        found = lock.read_owner(tmp_path)
+    finally:
+        process.kill()
+        process.join()
+    assert found is not None
+    assert take(tmp_path, "two").run == "one"  # type: ignore[union-attr]
+    assert not lock.restore_active(tmp_path)
+    terms = {"lease_seconds": LEASE, "unit_active": lambda: True}
+    why = lock.why_stale(found, restore_at_work=lambda: False, **terms)  # type: ignore[arg-type]
+    assert why == "the restore has ended without a word"
+    assert lock.why_stale(found, **terms) == "", "nobody has looked"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("active", "seconds", "waits"), [([True, True, False], 60, 2), ([False], 60, 0), ([True], 0, 0)]
+)
+def test_a_switch_is_let_end_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, active: list[bool], seconds: float, waits: int
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(lock, "switch_active", lambda: active.pop(0))
+    lock.wait_for_switch(seconds, sleep=slept.append)
+    assert (len(slept), active) == (waits, [])
+
+
+def test_a_restore_is_heard_of_and_its_run_goes_on_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    take(tmp_path, "one")
+    with lock.restoring(tmp_path, "one"):
+        assert lock.restore_active(tmp_path)
+        rewrite(tmp_path, heartbeat=0)
+        deadline = time.monotonic() + 10
+        while lock.read_owner(tmp_path).heartbeat == 0:  # type: ignore[union-attr]
+            assert time.monotonic() < deadline
+    assert lock.read_owner(tmp_path).phase == "preparing"  # type: ignore[union-attr]
+
+
+def test_a_restore_does_not_begin_without_its_lock(tmp_path: Path) -> None:
+    take(tmp_path, "two")
+    with pytest.raises(LockedError, match="Run one has lost its lock"), lock.restoring(tmp_path, "one"):
+        pytest.fail("it has begun")
 
 
 def test_a_switch_does_not_outlive_the_server(tmp_path: Path) -> None:

@@ -147,7 +147,10 @@ def test_who_is_in_the_way_is_told_by_server() -> None:
 def test_a_lock_that_was_taken_over_is_named() -> None:
     old = {"action": "deploy", "what": "2026.2.19", "by": "ops@desk", "since": "2026-11-29T08:00:00Z"}
     (said,) = filters.replaced_locks([{"item": "a", "replaced": old}, {"item": "b", "replaced": None}])
-    assert "a: the lock of deploy 2026.2.19 by ops@desk (since 2026-11-29T08:00:00Z) was left over" in said
+    assert "a: the lock of deploy 2026.2.19 by ops@desk (since 2026-11-29T08:00:00Z) was left over; this run" in said
+    # a deploy does not go on with it
+    (said,) = filters.replaced_locks([{"item": "a", "replaced": {**old, "action": "restore"}}])
+    assert said.endswith("was left over. That restore did not end, so the data may be incomplete: run it again.")
 
 
 HELD = {
@@ -162,6 +165,7 @@ HELD = {
     [
         ({"owner": None, "description": ""}, "app1: nobody holds the lock."),
         ({**HELD, "stale": "its process has ended"}, "That run is over: its process has ended."),
+        ({**HELD, "owner": {"action": "restore"}, "stale": "ended"}, "the data may be incomplete: run it again."),
         ({**HELD, "holder_lives": True}, "Its process works on this machine."),
         ({**HELD, "holder_lives": None}, "Whether it lives is not known here"),
         ({"locked": True, "owner": None, "msg": "Nothing was changed. It cannot be understood."}, "app1: It cannot be"),
@@ -182,6 +186,7 @@ def test_a_lock_is_shown(found: dict[str, Any], says: str) -> None:
         ({**HELD, "holder_lives": True}, "app1", True, ""),
         ({**HELD, "holder_lives": False, "stale": "gone"}, "app1", False, ""),
         ({**HELD, "owner": {"phase": "switching"}}, "app1", False, "the server switches between releases"),
+        ({**HELD, "owner": {"phase": "restoring"}}, "app1", False, "the server replaces its data by those of a backup"),
         ({**HELD, "owner": {"phase": "switching"}}, "app1", True, ""),
         ({**HELD, "owner": {"phase": "switching"}, "stale": "ended"}, "app1", False, ""),
         ({"locked": True, "owner": None, "msg": "?"}, "app1", False, ""),

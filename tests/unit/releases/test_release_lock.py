@@ -84,6 +84,18 @@ def test_a_switch_that_works_keeps_its_lock(ask: Any, tmp_path: Path, monkeypatc
     assert ask(state="released", run=RUN)["released"]
 
 
+def test_a_restore_at_work_keeps_its_lock(ask: Any, tmp_path: Path) -> None:
+    ask(**held(action="restore"))
+    with lock.restoring(tmp_path, RUN):
+        assert not ask(state="released", run=RUN)["released"]
+        assert ask(state="read", gone_run=RUN)["stale"] == ""
+        at_work = lock.owner_path(tmp_path).read_text()
+    # its process was killed
+    lock.owner_path(tmp_path).write_text(at_work)
+    assert ask(state="read")["stale"] == "the restore has ended without a word"
+    assert ask(state="released", run=RUN)["released"]
+
+
 def test_people_remove_any_lock(ask: Any, tmp_path: Path) -> None:
     ask(**held())
     assert not ask(state="released", run="other")["released"]
