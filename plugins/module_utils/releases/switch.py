@@ -120,7 +120,7 @@ class Switch:
 
     def _before(self, move: Move) -> None:
         """What changes nothing: whether the image fits, and a dump. Raises RefusedError."""
-        if any(service in move.due for service in ("backend", *self.settings.workers)):
+        if any(service in move.due for service in ("backend", *move.workers)):
             with self.journal.step("trial", "trying the new image with the rendered files"):
                 try:
                     self._try(move)
@@ -146,7 +146,11 @@ class Switch:
         for name, path in move.release.record.get("files", {}).items():
             if name != "config.toml":
                 mounts += ["--volume", f"{path}:/app/{name}:ro"]
-        workers = [worker for worker in self.settings.workers if worker in move.hashes]
+        # other services that the application needs have no program of its image
+        images = move.release.images
+        workers = [
+            one for one in move.workers if one in self.settings.workers or images.get(one) == images.get("backend")
+        ]
         move.compose.run("backend", *mounts, "--", "python", "-c", inspect.getsource(trial), *workers)
 
     def _forward(self, move: Move) -> None:
@@ -173,7 +177,7 @@ class Switch:
             verifier.wait_until_well()
             verifier.edge_serves_these()
             verifier.ask_edge(move.outside())
-            verifier.find_consumer_groups([one for one in self.settings.consumer_groups if move.has_group(one)])
+            verifier.find_consumer_groups(move.groups())
             if self.settings.kubernetes:
                 image = move.release.images["backend"]
                 verifier.reach_kubernetes({**self.settings.kubernetes, "image": image})
