@@ -19,6 +19,7 @@ from ansible.module_utils.releases.compose import ComposeError
 from ansible.module_utils.releases.containers import HASH_LABEL, ServiceError, Stack, is_of
 from ansible.module_utils.releases.edge import EdgeError
 from ansible.module_utils.releases.executions import ExecutionsError
+from ansible.module_utils.releases.fitting import RefusedError, refuse_misfit
 from ansible.module_utils.releases.job import Job, Outcome
 from ansible.module_utils.releases.journal import Journal
 from ansible.module_utils.releases.layout import Layout, Release, UnknownReleaseError
@@ -42,10 +43,6 @@ FAILURES = (
     UnknownReleaseError,
     VerificationError,
 )
-
-
-class RefusedError(Exception):
-    """The release cannot be switched to; nothing was changed."""
 
 
 class Switch:
@@ -119,7 +116,8 @@ class Switch:
     # -- forward
 
     def _before(self, move: Move) -> None:
-        """What changes nothing: whether the image fits, and a dump. Raises RefusedError."""
+        """What changes nothing: whether the release fits, the image too, and a dump. Raises RefusedError."""
+        refuse_misfit(move.release, self.layout, self.stack)
         if any(service in move.due for service in ("backend", *move.workers)):
             with self.journal.step("trial", "trying the new image with the rendered files"):
                 try:

@@ -928,3 +928,74 @@ def test_its_consumer_group_is_looked_for_where_the_release_names_it(server: Fak
     outcome = server.switch("one", "rollback", workers=today, healthy_timeout_seconds=10)
     assert outcome.result == "rolled_back"
     assert "no consumer group execution-coordinator" in outcome.cause
+
+
+def test_without_a_way_back_nothing_is_changed(server: FakeServer) -> None:
+    server.deployed("one", lists=False)
+    server.secrets([*READERS, "scheduler"])
+    server.release("two", scheduler={"profiles": []})
+    outcome = server.switch("two", workers=[*WORKERS, "scheduler"])
+    assert outcome.result == "refused"
+    assert "release one serves, and could not be put back if two were no good" in outcome.cause
+    assert 'service "scheduler" has neither an image nor a build context' in outcome.cause
+    assert "Cure: " in outcome.cause
+    assert server.log == []
+    (server.base / "releases/one/release.json").unlink()
+    assert server.switch("two", workers=[*WORKERS, "scheduler"]).result == "ok"
+
+
+# -- networks and ports of another release
+
+THERE = {
+    "integr8scode": {"Subnet": "172.31.209.0/24"},
+    "integr8scode_proxy": {"Subnet": "172.31.210.0/24", "IPRange": "172.31.210.128/25"},
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        (
+            {"STACK_SUBNET": "10.9.0.0/24"},
+            "10.9.0.0/24, and the stack's network integr8scode has 172.31.209.0/24.",
+        ),
+        ({"PROXY_SUBNET": "10.9.1.0/24"}, "PROXY_SUBNET 10.9.1.0/24"),
+        ({"PROXY_IP_RANGE": "172.31.210.64/26"}, "integr8scode_proxy has 172.31.210.128/25"),
+        ({"EDGE_PROXY_ADDRESS": "10.9.1.2"}, "EDGE_PROXY_ADDRESS 10.9.1.2, which is not in"),
+        ({"EDGE_PROXY_ADDRESS": "172.31.210.130"}, "or in its part 172.31.210.128/25"),
+    ],
+)
+def test_a_release_for_other_networks_is_refused(server: FakeServer, environment: dict[str, str], said: str) -> None:
+    server.networks_now = THERE
+    server.deployed("one")
+    server.release("two", environment=environment)
+    outcome = server.switch("two", "rollback")
+    assert (outcome.result, server.log) == ("refused", [])
+    assert said in outcome.cause
+    assert "docker compose down" in outcome.cause
+    assert "deploy.yml -e tag=two" in outcome.cause
+    server.networks_now = {}
+    assert server.switch("two", "rollback").result == "ok"
+
+
+def test_a_release_for_the_networks_that_are_there_is_not(server: FakeServer) -> None:
+    server.networks_now = THERE
+    same = {"STACK_SUBNET": "172.31.209.0/24", "PROXY_SUBNET": "172.31.210.0/24", "PROXY_IP_RANGE": "172.31.210.128/25"}
+    server.deployed("one")
+    server.release("two", environment={**same, "EDGE_PROXY_ADDRESS": "172.31.210.2"})
+    assert server.switch("two", "rollback").result == "ok"
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_release_for_a_port_that_somebody_else_has_is_refused(server: FakeServer, published: bool) -> None:
+    server.deployed("one")
+    server.release("two", environment={"EDGE_ADMIN_PORT": "8500"})
+    server.listeners = {"8500": {"name": "docker-proxy" if published else "nginx", "pid": 7}}
+    server.published = {8500: "grafana"} if published else {}
+    # the stack's own
+    server.listeners["8443"] = {"name": "docker-proxy", "pid": 8}
+    outcome = server.switch("two", "rollback")
+    assert (outcome.result, server.log) == ("refused", [])
+    who = "container grafana" if published else "nginx (pid 7)"
+    assert f"release two publishes port 8500 (EDGE_ADMIN_PORT), which is taken by {who}. Cure: " in outcome.cause
+    assert "8443" not in outcome.cause
