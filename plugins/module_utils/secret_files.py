@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ansible.module_utils.atomic_files import (
     read_file,
     write_file,
 )
+from ansible.module_utils.release_secrets import give_own_list, misled, named_services
 
 try:
     import yaml
@@ -139,11 +141,15 @@ def override_text(mounts: Mounts) -> bytes:
 
 
 class Store:
-    """The directory of secrets: what is there, what should be there, and how to get from one to the other."""
+    """The directory of secrets: what is there, what should be there, and how to get from one to the other.
 
-    def __init__(self, directory: Path, files: list[SecretFile]) -> None:
+    `releases` is the folder of the kept releases, whose services keep their secrets; None for none.
+    """
+
+    def __init__(self, directory: Path, files: list[SecretFile], releases: Path | None = None) -> None:
         self.directory = directory
         self.files = files
+        self.releases = releases
         # root in use; a test's own user elsewhere
         self.root = Access(os.geteuid(), os.getegid(), 0o700)
         self.key_access = Access(self.root.owner, self.root.group, 0o400)
@@ -163,7 +169,28 @@ class Store:
         for file in self.files:
             for service, target in file.services:
                 mounts.setdefault(service, {})[target] = str(self.path(file))
-        return mounts
+        if self.releases is None:
+            return mounts
+        # a kept release may have services that today's has not: they get the newest contents too
+        newest = {file.name: str(self.path(file)) for file in self.files}
+        others = {
+            service: {target: newest.get(Path(source).name, source) for target, source in targets.items()}
+            for service, targets in self.old_mounts.items()
+            if service not in mounts
+        }
+        if others and {**mounts, **others} != self.old_mounts:
+            # what no release has any more goes when something changes anyway: a second run changes nothing
+            others = {service: targets for service, targets in others.items() if service in self._named}
+        return {**mounts, **others}
+
+    @cached_property
+    def _named(self) -> set[str]:
+        return named_services(self.releases) if self.releases else set()
+
+    @cached_property
+    def misled(self) -> list[Path]:
+        """Releases of the kind that names the compose file itself, which lack a service that it mounts."""
+        return misled(self.releases, self.override, self.mounts()) if self.releases else []
 
     def state(self, file: SecretFile) -> str:
         """`present`, `access` (owner, group or mode differ), `damaged` (hand-made content) or `missing`."""
@@ -188,13 +215,18 @@ class Store:
         if not self.directory.is_dir():
             return []
         wanted = {file.folder(self.key) for file in self.files}
+        wanted |= {Path(source).parent.name for targets in self.mounts().values() for source in targets.values()}
         found = {entry.name for entry in self.directory.iterdir() if FOLDER_NAME.match(entry.name)}
         return sorted(str(self.directory / name) for name in found - wanted)
 
     def frame_in_order(self) -> bool:
-        """Whether directory, key and compose file exist with the right access, the last with its content."""
+        """Whether directory, key and compose file exist with the right access, the last with its content.
+
+        And whether every kept release gets along with it.
+        """
         return (
-            Access.of(self.directory) == self.root
+            not self.misled
+            and Access.of(self.directory) == self.root
             and Access.of(self.directory / ".key") == self.key_access
             and Access.of(self.override) == self.override_access
             and self.old_override == override_text(self.mounts())
@@ -220,7 +252,11 @@ class Store:
                 ensure_access(path, file.access)
             else:
                 write_file(path, file.content, file.access)
-        text = override_text(self.mounts())
+        mounts = self.mounts()
+        for release in self.misled:
+            # before it is replaced: at no moment has a release services that it does not know
+            give_own_list(release, self.override, mounts)
+        text = override_text(mounts)
         if self.old_override != text:
             write_file(self.override, text, self.override_access)
         ensure_access(self.override, self.override_access)
@@ -264,8 +300,12 @@ def describe_old(store: Store, states: dict[str, str], changed: list[str]) -> st
 
 def describe_new(store: Store) -> str:
     """The diff's right side."""
+    readers: dict[str, list[str]] = {}
+    for service, targets in store.mounts().items():
+        for target, source in targets.items():
+            readers.setdefault(Path(source).name, []).append(f"{service}:{target}")
     lines = [
-        f"{file.name}: current content, {file.access}, read by {_list([f'{s}:{t}' for s, t in file.services])}\n"
+        f"{file.name}: current content, {file.access}, read by {_list(readers.get(file.name, []))}\n"
         for file in sorted(store.files, key=lambda file: file.name)
     ]
     return "".join(lines)

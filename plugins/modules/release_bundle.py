@@ -8,7 +8,8 @@ module: release_bundle
 short_description: Write one release of the stack, named by its content
 description:
   - Writes every mounted configuration file to C(<base>/files/<hash>/<name>) and the release to
-    C(<base>/releases/<id>/) with C(docker-compose.yaml), C(digests.yaml), C(.env), C(haproxy.cfg) and C(release.json).
+    C(<base>/releases/<id>/) with C(docker-compose.yaml), C(digests.yaml), C(secrets.yaml), C(.env), C(haproxy.cfg) and
+    C(release.json).
   - The id comes from the tag, the digests, the compose file and the configuration, not from time, author or secrets, so
     the same input gives the same id and nothing to do.
   - What is written is never changed again; C(release.json) comes last, so a release without it is not complete.
@@ -59,10 +60,21 @@ options:
     description: Text of the edge's configuration (HAProxy). Empty for none.
     type: str
     default: ""
-  overrides:
-    description: Compose files outside the release that come after its own, by absolute path.
+  secrets:
+    description: Compose file that mounts the newest secrets of all releases, by absolute path. Empty for none.
+    type: path
+    default: ""
+  secret_services:
+    description:
+      - Services of this release that get from O(secrets) what it mounts into those of their name. They stand in
+        C(secrets.yaml), so that the release keeps its own services whatever others have.
     type: list
-    elements: path
+    elements: str
+    default: []
+  consumer_groups:
+    description: Kafka consumer groups that the release has to be in, for release.json.
+    type: list
+    elements: str
     default: []
   author:
     description: Who made the release, for release.json.
@@ -121,6 +133,7 @@ from typing import Any
 from ansible.module_utils.atomic_files import Access, write_file
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.compose_dotenv import dotenv
+from ansible.module_utils.release_secrets import LIST, own_list
 from ansible.module_utils.releases.layout import read_record
 
 HASH_DIGITS = 12
@@ -159,10 +172,11 @@ class Bundle:
 
     def contents(self) -> dict[Path, str]:
         """Return every file of the release but its record."""
-        compose_files = [str(self.path / "docker-compose.yaml"), str(self.path / "digests.yaml")]
+        secrets = self.parameters["secrets"]
+        names = ["docker-compose.yaml", "digests.yaml", *([LIST] if secrets else [])]
         settings = {
             "COMPOSE_PROJECT_NAME": "integr8scode",
-            "COMPOSE_FILE": ":".join(compose_files + self.parameters["overrides"]),
+            "COMPOSE_FILE": ":".join(str(self.path / name) for name in names),
             **dict(sorted(self.environment.items())),
         }
         # JSON is YAML, and needs no library on the server
@@ -173,6 +187,7 @@ class Bundle:
             **({self.path / "haproxy.cfg": edge} if edge else {}),
             self.path / "docker-compose.yaml": self.parameters["compose"],
             self.path / "digests.yaml": json.dumps(digests, indent=2, sort_keys=True) + "\n",
+            **({self.path / LIST: own_list(self.parameters["secret_services"], secrets)} if secrets else {}),
             self.path / ".env": dotenv(settings),
         }
 
@@ -184,6 +199,7 @@ class Bundle:
             "images": self.parameters["images"],
             "digests": self.parameters["digests"],
             "files": {name: str(path) for name, path in self.files.items()},
+            "consumer_groups": self.parameters["consumer_groups"],
             "created_at": now.isoformat(timespec="seconds"),
             "by": self.parameters["author"],
             "commit": self.parameters["commit"],
@@ -223,7 +239,7 @@ class Bundle:
 def running_texts(base: Path) -> dict[str, str]:
     """Return the running release's files by name, for the diff."""
     current = base / "current"
-    paths = [current / name for name in ("docker-compose.yaml", "digests.yaml", ".env", "haproxy.cfg")]
+    paths = [current / name for name in ("docker-compose.yaml", "digests.yaml", LIST, ".env", "haproxy.cfg")]
     with suppress(OSError, ValueError, KeyError):
         # one that cannot be read is written again
         paths += [Path(path) for path in read_record(current / "release.json")["files"].values()]
@@ -266,7 +282,9 @@ def main() -> None:
             },
             "environment": {"type": "dict", "default": {}},
             "edge_config": {"type": "str", "default": ""},
-            "overrides": {"type": "list", "elements": "path", "default": []},
+            "secrets": {"type": "path", "default": ""},
+            "secret_services": {"type": "list", "elements": "str", "default": []},
+            "consumer_groups": {"type": "list", "elements": "str", "default": []},
             "author": {"type": "str", "default": ""},
             "commit": {"type": "str", "default": ""},
         },

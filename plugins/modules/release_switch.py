@@ -77,6 +77,7 @@ from ansible.module_utils.releases import journal, lock
 from ansible.module_utils.releases.compose import ComposeError
 from ansible.module_utils.releases.containers import Stack
 from ansible.module_utils.releases.edge import EdgeError
+from ansible.module_utils.releases.fitting import RefusedError, refuse_misfit
 from ansible.module_utils.releases.job import Job
 from ansible.module_utils.releases.journal import Journal
 from ansible.module_utils.releases.layout import RUNS, UNIT, Layout, UnknownReleaseError
@@ -183,6 +184,8 @@ def started(module: AnsibleModule) -> dict[str, Any]:
             "sentences": sentences,
             "plan": [],
         }
+    # the switch itself looks once more
+    refuse_misfit(target, layout, move.stack)
     if module.check_mode:
         return {"changed": True, "done": True, "plan": said, "sentences": said, "diff": diff}
     lock.beat(layout.base, job.run)
@@ -264,6 +267,7 @@ def main() -> None:
         ComposeError,
         EdgeError,
         EngineUnavailableError,
+        RefusedError,
         UnknownReleaseError,
         lock.LockedError,
         OSError,

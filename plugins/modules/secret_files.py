@@ -22,7 +22,9 @@ options:
     type: path
     required: true
   files:
-    description: The secret files. A file that is no longer listed is no longer mounted; see O(prune).
+    description:
+      - The secret files. A file that is no longer listed is no longer mounted, but where O(releases) says so; see
+        O(prune).
     type: list
     elements: dict
     required: true
@@ -67,6 +69,13 @@ options:
             description: Absolute path in its containers.
             type: str
             required: true
+  releases:
+    description:
+      - Folder of the kept releases. A service that is no longer listed here and that one of them has keeps its mounts,
+        of the newest content, so that this release can run again. A release of the kind that names C(current.yaml)
+        itself and lacks a service of it gets a list of its own services, which it names in place of it.
+      - None for no releases.
+    type: path
   prune:
     description:
       - Whether to remove folders that C(current.yaml) no longer names. A container that still mounts one could not be
@@ -86,6 +95,7 @@ EXAMPLES = r"""
 - name: Write the secrets
   secret_files:
     directory: /opt/integr8scode/secrets
+    releases: /opt/integr8scode/releases
     files:
       - name: mongo_root_password
         content: "{{ vault_mongo_root_password }}"
@@ -138,7 +148,8 @@ from ansible.module_utils.secret_files import (
 
 def run(module: AnsibleModule, files: list[SecretFile]) -> dict[str, Any]:
     """Does the module's work and returns its result. Raises OSError and ValueError with their cure."""
-    store = Store(Path(module.params["directory"]), files)
+    releases = module.params["releases"]
+    store = Store(Path(module.params["directory"]), files, Path(releases) if releases else None)
     for file in files:
         if file.fixed and store.moved(file):
             raise ValueError(f"{file.name} has another content than until now. {file.fixed}")
@@ -187,6 +198,7 @@ def main() -> None:
             # all of it: Ansible writes a nested list to the system log as Python shows it, where a line break or a
             # backslash of a secret looks different and is not recognised
             "files": {"type": "list", "elements": "dict", "required": True, "no_log": True, "options": file},
+            "releases": {"type": "path"},
             "prune": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.support.templating import evaluate, load, role_variables
+
 
 def arguments(base: Path, **changes: Any) -> dict[str, Any]:
     reference = "registry.example/backend:2026.2.20"
@@ -19,7 +21,9 @@ def arguments(base: Path, **changes: Any) -> dict[str, Any]:
         "digests": {reference: f"sha256:{'a' * 64}"},
         "files": [{"name": "config.toml", "variable": "CONFIG_TOML", "content": 'A = "1"\n'}],
         "environment": {"WEB_CONCURRENCY": 2},
-        "overrides": ["/opt/integr8scode/secrets/current.yaml"],
+        "secrets": "/opt/integr8scode/secrets/current.yaml",
+        "secret_services": ["user-seed", "backend"],
+        "consumer_groups": ["k8s-worker"],
         "author": "ops",
         **changes,
     }
@@ -35,11 +39,32 @@ def test_writes_everything_and_is_idempotent(tmp_path: Path, run_module: Any) ->
     environment = (release / ".env").read_text()
     assert f"CONFIG_TOML={config}\n" in environment
     assert "IMAGE_TAG=2026.2.20\n" in environment
-    assert f"COMPOSE_FILE={release}/docker-compose.yaml:{release}/digests.yaml:" in environment
+    files = [f"{release}/{name}" for name in ("docker-compose.yaml", "digests.yaml", "secrets.yaml")]
+    assert f"COMPOSE_FILE={':'.join(files)}\n" in environment
     assert json.loads((release / "digests.yaml").read_text())["services"]["backend"]["image"].endswith("a" * 64)
-    assert json.loads((release / "release.json").read_text())["by"] == "ops"
+    record = json.loads((release / "release.json").read_text())
+    assert (record["by"], record["consumer_groups"]) == ("ops", ["k8s-worker"])
     assert release.stat().st_mode & 0o777 == 0o750
     assert not run_module("release_bundle", arguments(tmp_path))["changed"]
+
+
+def test_a_release_lists_its_own_services_that_read_secrets(tmp_path: Path, run_module: Any) -> None:
+    newest = "/opt/integr8scode/secrets/current.yaml"
+    release = Path(run_module("release_bundle", arguments(tmp_path))["path"])
+    assert json.loads((release / "secrets.yaml").read_text()) == {
+        "services": {name: {"extends": {"file": newest, "service": name}} for name in ("backend", "user-seed")}
+    }
+    without = Path(run_module("release_bundle", arguments(tmp_path / "b", secrets="", secret_services=[]))["path"])
+    assert not (without / "secrets.yaml").exists()
+    assert "secrets" not in (without / ".env").read_text()
+
+
+def test_the_role_s_release_lists_every_service_that_a_secret_is_written_for() -> None:
+    variables = role_variables("integr8scode")
+    tasks = load("roles/integr8scode/tasks/configure.yml")
+    (files,) = [task["secret_files"]["files"] for task in tasks if "secret_files" in task]
+    readers = {mount["service"] for file in files for mount in evaluate(file["services"], variables)}
+    assert set(evaluate(variables["__integr8scode_secret_services"], variables)) == readers
 
 
 def test_the_edge_s_configuration_is_part_of_the_release(tmp_path: Path, run_module: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from ansible.module_utils.drift.findings import Comparison
 from ansible.module_utils.drift.owned_files import where
 from ansible.module_utils.drift.reading import describe, digest, text
+from ansible.module_utils.release_secrets import LIST, own_list
 from ansible.module_utils.secret_files import FOLDER_NAME, read_mounts
 
 HASH_DIGITS = 12  # of a release's id and of the folders of its files
@@ -77,7 +78,7 @@ def collect_release(base: Path) -> dict[str, Any]:
         found["id"] = path.name
         found["path"] = str(path)
         found["record"] = _record(path / "release.json")
-        for name in ("docker-compose.yaml", "digests.yaml", ".env", "haproxy.cfg"):
+        for name in ("docker-compose.yaml", "digests.yaml", LIST, ".env", "haproxy.cfg"):
             if describe(path / name) is not None:
                 found["texts"][name] = text(path / name)
         for name, place in ((found["record"] or {}).get("files") or {}).items():
@@ -131,9 +132,10 @@ def _environment(result: Comparison, expected: Mapping[str, Any], facts: Mapping
                 cure=cure,
                 severity="critical",
             )
-    if "digests.yaml" not in found.get("COMPOSE_FILE", "") or "secrets/current.yaml" not in found.get(
-        "COMPOSE_FILE", ""
-    ):
+    named = found.get("COMPOSE_FILE", "").split(":")
+    # releases once named the compose file of the newest secrets themselves
+    secrets = {f"{facts['path']}/{LIST}", str(expected["secrets"])}
+    if f"{facts['path']}/digests.yaml" not in named or not secrets & set(named):
         result.add(
             "release",
             ".env",
@@ -143,6 +145,8 @@ def _environment(result: Comparison, expected: Mapping[str, Any], facts: Mapping
             cure=cure,
             severity="critical",
         )
+    if f"{facts['path']}/{LIST}" in named:
+        _text(result, LIST, own_list(expected["secret_services"], expected["secrets"]), facts["texts"].get(LIST), cure)
 
 
 def _images(result: Comparison, facts: Mapping[str, Any], cure: str) -> None:
@@ -179,7 +183,8 @@ def _edge(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, A
 def compare_release(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Compare the running release with what this checkout and the inventory would write for the same tag.
 
-    `compose` (text), `files` (name, variable, content), `environment`, `edge_config` (text, None: not known).
+    `compose` (text), `files` (name, variable, content), `environment`, `edge_config` (text, None: not known), `secrets`
+    (the compose file that mounts the newest ones), `secret_services` (that it mounts them into).
     """
     tag = tag_of(facts)
     cure = result.deploy(tag)
@@ -297,13 +302,17 @@ def compare_secrets(result: Comparison, expected: Mapping[str, Any], facts: Mapp
     """Compare secret files: `directory`, and `files` with `name`, `digest`, `owner`, `mode`, `services`."""
     cure = result.deploy(tag)
     used = {Path(source).parent.name for source in facts["files"]}
+    # services that only other releases have keep their secrets, too
+    services = {one["service"] for wanted in expected["files"] for one in wanted["services"]}
     for wanted in expected["files"]:
         name = str(wanted["name"])
         item = f"{expected['directory']}/…/{name}"
         readers = {f"{one['service']}:{one['target']}" for one in wanted["services"]}
         sources = {source: one for source, one in facts["files"].items() if Path(source).name == name}
         result.count("files", 3)
-        found = {reader for one in sources.values() for reader in one["readers"]}
+        found = {
+            reader for one in sources.values() for reader in one["readers"] if reader.partition(":")[0] in services
+        }
         if readers != found:
             result.add(
                 "files", item, "readers", expected=readers, found=found or "nobody", cure=cure, severity="critical"

@@ -12,7 +12,7 @@ class Settings:
     """How a switch is done and judged; what the role passes on of its inputs.
 
     Attributes:
-        workers: services that take no requests, replaced in groups.
+        workers: services that take no requests, replaced in groups; a release's own ones are added to them.
         infrastructure: services that are touched only when their own definition changed.
         healthy_timeout_seconds: until a new container has to be healthy, and until the verification has to succeed.
         stable_seconds: during which nothing may restart or end.
@@ -24,7 +24,7 @@ class Settings:
         server_name: that the edge's certificate has to carry.
         ca: PEM file of who vouches for that certificate.
         verify_username: seeded user whose login is tried; empty for none.
-        consumer_groups: that must exist in Kafka.
+        consumer_groups: that must exist in Kafka, where the release has their workers.
         kubernetes: what `kubernetes_access_probing.probe_all` takes besides the image; empty for no look at Kubernetes.
         backup_before: whether MongoDB is dumped before anything changes.
         backup_directory: where to.

@@ -50,11 +50,16 @@ class Release:
         """The edge's configuration that belongs to it."""
         return self.path / "haproxy.cfg"
 
+    def value(self, variable: str) -> str:
+        """The value of a variable of its ``.env`` that is a number or an address; "" where it sets none."""
+        text = (self.path / ".env").read_text(encoding="utf-8")
+        found = re.search(rf"(?m)^{re.escape(variable)}=['\"]?([0-9A-Fa-f.:/]+)['\"]?$", text)
+        return found[1] if found else ""
+
     def number(self, variable: str, default: int) -> int:
         """The value of a numeric variable of its ``.env``; ``default`` where it sets none."""
-        text = (self.path / ".env").read_text(encoding="utf-8")
-        found = re.search(rf"(?m)^{re.escape(variable)}=['\"]?(\d+)['\"]?$", text)
-        return int(found[1]) if found else default
+        value = self.value(variable)
+        return int(value) if value.isdecimal() else default
 
 
 class UnknownReleaseError(Exception):

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.atomic_files import Access, read_file, write_file
+from ansible.module_utils.release_secrets import definitions
 from ansible.module_utils.releases import executions
 from ansible.module_utils.releases.compose import Compose, ComposeError, EngineLostError
 from ansible.module_utils.releases.containers import Stack, addresses, patiently, problem_of, stop_and_remove
@@ -30,6 +31,11 @@ COORDINATOR = "coordinator"
 SEED = "user-seed"
 PASSWORDS = "/run/secrets/user_passwords.json"
 MARKS = Path("/run/integr8scode")
+
+
+def _worker_of(group: str) -> str:
+    """The worker of a consumer group; the coordinator's has a name of its own."""
+    return COORDINATOR if group == "execution-coordinator" else group
 
 
 class Move:
@@ -57,6 +63,7 @@ class Move:
         self.compose = Compose(release, timeout=settings.healthy_timeout_seconds + 120)
         self.edge = Edge(layout.edge)
         self.hashes = patiently(self.compose.hashes)
+        self.workers = self._workers_of(release)
         self.touched: list[str] = []
         self.lost: list[str] = []
         self.reloaded = 0.0
@@ -75,8 +82,16 @@ class Move:
             stream_seconds=settings.stream_seconds,
             # not the infrastructure, whose restart costs more than it mends, nor the edge: it is only as healthy as
             # what is behind it
-            replaceable=(*SERVING, *settings.workers),
+            replaceable=(*SERVING, *self.workers),
         )
+
+    def _workers_of(self, release: Release) -> list[str]:
+        """The release's workers: those of today that it has, and those that only it has; what is behind a profile is
+        none."""
+        found = definitions(release.path)
+        known = {*self.settings.infrastructure, "edge", *SERVING, *self.settings.workers}
+        own = [one for one in self.hashes if one not in known and not found.get(one, {}).get("profiles")]
+        return [*(one for one in self.settings.workers if one in self.hashes), *sorted(own)]
 
     # -- what is to be done
 
@@ -87,8 +102,8 @@ class Move:
 
     @property
     def beside(self) -> set[str]:
-        """Services that the application does not need: those of the profiles."""
-        return set(self.hashes) - {*self.settings.infrastructure, "edge", *SERVING, *self.settings.workers}
+        """Services that the application does not need: those of the release's profiles."""
+        return set(self.hashes) - {*self.settings.infrastructure, "edge", *SERVING, *self.workers}
 
     def orphans(self) -> list[str]:
         """Services that run and that the release does not have."""
@@ -176,7 +191,7 @@ class Move:
         return said
 
     def _ordered(self, services: Iterable[str]) -> list[str]:
-        order = [*self.settings.infrastructure, "edge", *SERVING, *self.settings.workers]
+        order = [*self.settings.infrastructure, "edge", *SERVING, *self.workers]
         return sorted(services, key=lambda one: (order.index(one) if one in order else len(order), one))
 
     # -- doing it
@@ -201,14 +216,14 @@ class Move:
         if first:
             # nobody is served yet: everything at once
             with self._doing("start", "starting the application"):
-                self._up([one for one in due if one in (*SERVING, *self.settings.workers)])
+                self._up([one for one in due if one in (*SERVING, *self.workers)])
         else:
-            rest = [one for one in (*SERVING, *self.settings.workers) if one in self.hashes and one not in due]
+            rest = [one for one in (*SERVING, *self.workers) if one in self.hashes and one not in due]
             due += self.rolling.sick_after_start([one for one in rest if only is None or one in only])
             for service in SERVING:
                 if service in due or ((only is None or service in only) and len(self.stack.of(service)) > 1):
                     self._serving(service)
-            self._workers([one for one in due if one in self.settings.workers], waiting=waiting)
+            self._workers([one for one in due if one in self.workers], waiting=waiting)
             self._take_requests()
         self._others([one for one in due if one in self.beside])
         self._orphans()
@@ -340,9 +355,15 @@ class Move:
         since_reload = time.monotonic() - self.reloaded if self.reloaded else since_start
         return max(0.0, min(since_start, since_reload))
 
-    def has_group(self, group: str) -> bool:
-        """Whether the release runs the worker of a consumer group; the coordinator's has a name of its own."""
-        return group in self.hashes or (group == "execution-coordinator" and COORDINATOR in self.hashes)
+    def groups(self) -> list[str]:
+        """The consumer groups that the release has to be in: today's, and of workers that only it has its own."""
+        own = [
+            group
+            for group in self.release.record.get("consumer_groups") or []
+            if _worker_of(group) not in self.settings.workers
+        ]
+        wanted = dict.fromkeys([*self.settings.consumer_groups, *own])
+        return [group for group in wanted if _worker_of(group) in self.hashes]
 
     def outside(self) -> Outside:
         """How users reach the release. Raises OSError."""

@@ -20,6 +20,7 @@ from ansible.module_utils.releases.compose import ComposeError
 from ansible.module_utils.releases.containers import HASH_LABEL, ServiceError, Stack, is_of, problem_of
 from ansible.module_utils.releases.edge import EdgeError
 from ansible.module_utils.releases.executions import ExecutionsError
+from ansible.module_utils.releases.fitting import RefusedError, refuse_misfit
 from ansible.module_utils.releases.job import Job, Outcome
 from ansible.module_utils.releases.journal import Journal
 from ansible.module_utils.releases.layout import Layout, Release, UnknownReleaseError
@@ -44,10 +45,6 @@ FAILURES = (
     UnknownReleaseError,
     VerificationError,
 )
-
-
-class RefusedError(Exception):
-    """The release cannot be switched to; nothing was changed."""
 
 
 class Switch:
@@ -123,8 +120,9 @@ class Switch:
     # -- forward
 
     def _before(self, move: Move) -> None:
-        """What changes nothing: whether the image fits, and a dump. Raises RefusedError."""
-        if any(service in move.due for service in ("backend", *self.settings.workers)):
+        """What changes nothing: whether the release fits, the image too, and a dump. Raises RefusedError."""
+        refuse_misfit(move.release, self.layout, self.stack)
+        if any(service in move.due for service in ("backend", *move.workers)):
             with self.journal.step("trial", "trying the new image with the rendered files"):
                 try:
                     self._try(move)
@@ -154,7 +152,11 @@ class Switch:
         for name, path in move.release.record.get("files", {}).items():
             if name != "config.toml":
                 mounts += ["--volume", f"{path}:/app/{name}:ro"]
-        workers = [worker for worker in self.settings.workers if worker in move.hashes]
+        # other services that the application needs have no program of its image
+        images = move.release.images
+        workers = [
+            one for one in move.workers if one in self.settings.workers or images.get(one) == images.get("backend")
+        ]
         move.compose.run("backend", *mounts, "--", "python", "-c", inspect.getsource(trial), *workers)
 
     def _forward(self, move: Move) -> None:
@@ -183,7 +185,7 @@ class Switch:
             verifier.wait_until_well()
             verifier.edge_serves_these()
             verifier.ask_edge(move.outside())
-            verifier.find_consumer_groups([one for one in self.settings.consumer_groups if move.has_group(one)])
+            verifier.find_consumer_groups(move.groups())
             if self.settings.kubernetes:
                 image = move.release.images["backend"]
                 parameters = {**self.settings.kubernetes, "image": image}

@@ -19,6 +19,7 @@ from ansible.module_utils.drift.release import digest_of
 from ansible.module_utils.drift.users import fingerprint
 from ansible.module_utils.drift.wanted import size, undollar
 from ansible.module_utils.kubernetes_access_plan import projection, title
+from ansible.module_utils.release_secrets import own_list
 
 KEY = b"k" * 32
 NOW = 1_800_000_000.0
@@ -250,6 +251,8 @@ def expected() -> dict[str, Any]:
                 "compose": "name: integr8scode\n",
                 "edge_config": EDGE,
                 "environment": {"HTTPS_PORT": "443"},
+                "secrets": f"{BASE}/secrets/current.yaml",
+                "secret_services": ["backend"],
                 "files": [{"name": "config.toml", "variable": "CONFIG_TOML", "content": CONFIG}],
             },
             "secrets": {
@@ -342,8 +345,7 @@ def answers() -> dict[str, Any]:
     environment = {
         "COMPOSE_PROJECT_NAME": "integr8scode",
         "COMPOSE_FILE": ":".join(
-            [f"{BASE}/releases/{RELEASE}/{name}" for name in ("docker-compose.yaml", "digests.yaml")]
-            + [f"{BASE}/secrets/current.yaml"]
+            f"{BASE}/releases/{RELEASE}/{name}" for name in ("docker-compose.yaml", "digests.yaml", "secrets.yaml")
         ),
         "HTTPS_PORT": "443",
         "CONFIG_TOML": config_path,
@@ -522,6 +524,7 @@ def answers() -> dict[str, Any]:
             "texts": {
                 "docker-compose.yaml": "name: integr8scode\n",
                 "digests.yaml": json.dumps({"services": {name: {"image": image} for name, image in images.items()}}),
+                "secrets.yaml": own_list(["backend"], f"{BASE}/secrets/current.yaml"),
                 ".env": "".join(f"{name}={value}\n" for name, value in environment.items()),
                 "haproxy.cfg": EDGE,
             },

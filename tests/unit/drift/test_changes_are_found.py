@@ -221,6 +221,16 @@ CHANGES: dict[str, tuple[Change, str]] = {
         ),
         "release:.env#HTTPS_PORT",
     ),
+    "the list of who reads secrets was edited": (
+        put("release|texts|secrets.yaml", "services: {}\n"),
+        "release:secrets.yaml#content",
+    ),
+    "the secrets are left out": (
+        lambda found: found["release"]["value"]["texts"].update(
+            {".env": found["release"]["value"]["texts"][".env"].replace("/secrets.yaml\n", "/other.yaml\n")}
+        ),
+        "release:.env#COMPOSE_FILE",
+    ),
     "a configuration file was removed": (put("release|files|config.toml|text", None), "release:config.toml#missing"),
     "the edge's configuration was edited": (
         put("release|edge", "global\n    maxconn 9\n"),
@@ -413,6 +423,21 @@ def test_a_clean_server_has_no_finding() -> None:
     assert found["could_not_ask"] == []
     assert found["notes"] == []
     assert set(found["checked"]) == set(AREAS)
+
+
+def test_a_release_that_names_the_newest_secrets_itself_is_no_drift() -> None:
+    found = answers()
+    texts = found["release"]["value"]["texts"]
+    own = f"{found['release']['value']['path']}/secrets.yaml"
+    texts[".env"] = texts[".env"].replace(own, f"{server.BASE}/secrets/current.yaml")
+    del texts["secrets.yaml"]
+    assert compare(found)["findings"] == []
+
+
+def test_secrets_of_a_service_that_only_another_release_has_are_no_drift() -> None:
+    found = answers()
+    found["secrets"]["value"]["files"][SECRET]["readers"].append("coordinator:/app/secrets.toml")
+    assert compare(found)["findings"] == []
 
 
 @pytest.mark.parametrize("name", CHANGES)

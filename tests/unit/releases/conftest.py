@@ -13,6 +13,7 @@ from ansible.module_utils.releases import (
     compose,
     containers,
     edge,
+    fitting,
     journal,
     move,
     rolling,
@@ -63,6 +64,11 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServ
     monkeypatch.setattr(edge, "docker", fake.docker)
     monkeypatch.setattr(verify.Request, "send", send)
     monkeypatch.setattr(verify, "probe_all", fake.probed)
+    monkeypatch.setattr(
+        fitting,
+        "read_listeners",
+        lambda ports: {port: one for port, one in fake.listeners.items() if int(port) in ports},
+    )
 
     def back_up(directory: Path, **how: Any) -> Any:
         fake.backups.append(str(directory))

@@ -20,6 +20,7 @@ from typing import Any
 
 import requests
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError, docker_errors
+from ansible.module_utils.release_secrets import LIST, own_list
 from ansible.module_utils.releases import late, lock
 from ansible.module_utils.releases.compose import ComposeError, EngineLostError
 from ansible.module_utils.releases.job import Job, Outcome
@@ -31,6 +32,9 @@ INFRASTRUCTURE = ["mongo", "kafka"]
 SERVING = ("backend", "frontend")
 NEED_INFRASTRUCTURE = ("backend", *WORKERS)
 SERVICES = [*INFRASTRUCTURE, "edge", *SERVING, *WORKERS]
+SEED = "user-seed"
+READERS = ("mongo", *NEED_INFRASTRUCTURE, SEED)
+"""Services that get secrets."""
 COLUMNS = (
     "be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight "
     "srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state srv_agent_state "
@@ -364,6 +368,10 @@ class FakeServer:
     images_removed: list[str] = field(default_factory=list)
     backups: list[str] = field(default_factory=list)
     reports: list[dict[str, Any]] = field(default_factory=list)
+    networks_now: dict[str, dict[str, str]] = field(default_factory=dict)
+    published: dict[int, str] = field(default_factory=dict)
+    """Containers of others, by the port that they publish."""
+    listeners: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.made = 1
@@ -377,12 +385,28 @@ class FakeServer:
             (self.base / folder).mkdir(parents=True)
         self.edge = FakeEdge(self)
         self.containers = self
-        self.api = SimpleNamespace(remove_image=self.remove_image)
+        self.api = SimpleNamespace(
+            remove_image=self.remove_image, networks=self.list_networks, containers=self.list_published
+        )
+        self.secrets(READERS)
 
     # -- what a test prepares
 
-    def release(self, name: str, *, edge: str = "the edge\n", without: Iterable[str] = (), **specs: Any) -> str:
-        """Write a release: each service's definition is the name of its own unless `specs` says more of it."""
+    def release(
+        self,
+        name: str,
+        *,
+        edge: str = "the edge\n",
+        without: Iterable[str] = (),
+        environment: dict[str, str] | None = None,
+        lists: bool = True,
+        **specs: Any,
+    ) -> str:
+        """Write a release: each service's definition is the name of its own unless `specs` says more of it.
+
+        A service that no release has by itself is behind a profile, unless its spec says of which.
+        `lists` is whether it has a list of its own of the services that read secrets.
+        """
         path = self.base / "releases" / name
         path.mkdir(parents=True)
         infra = [*INFRASTRUCTURE, "edge"]
@@ -390,10 +414,20 @@ class FakeServer:
             one: {"hash": "first" if one in infra else name, **specs.get(one.replace("-", "_"), {})}
             for one in SERVICES
             if one not in without
-        } | {one: {"hash": name, **spec} for one, spec in specs.items() if one.replace("_", "-") not in SERVICES}
-        (path / "docker-compose.yaml").write_text(json.dumps(services))
+        } | {
+            one: {"hash": name, "profiles": ["some"], **spec}
+            for one, spec in specs.items()
+            if one.replace("_", "-") not in SERVICES
+        }
+        defined = {"services": {**services, SEED: {"hash": name, "profiles": ["seed"]}}}
+        (path / "docker-compose.yaml").write_text(json.dumps(defined))
         (path / "haproxy.cfg").write_text(edge)
-        (path / ".env").write_text("HTTPS_PORT=8443\n")
+        newest = self.base / "secrets/current.yaml"
+        has = set(json.loads(newest.read_text())["services"])
+        (path / LIST).write_text(own_list(has & set(defined["services"]), newest))
+        files = [path / "docker-compose.yaml", path / LIST if lists else newest]
+        variables = {"COMPOSE_FILE": ":".join(map(str, files)), "HTTPS_PORT": "8443", **(environment or {})}
+        (path / ".env").write_text("".join(f"{one}={value}\n" for one, value in variables.items()))
         config = self.base / "files" / name / "config.toml"
         config.parent.mkdir()
         config.write_text(name)
@@ -411,9 +445,14 @@ class FakeServer:
         folder = self.base / "secrets" / name
         folder.mkdir()
         (folder / "user_passwords.json").write_text(json.dumps({"DEFAULT_USER_PASSWORD": f"password-{name}"}))
-        volumes = [{"source": str(folder / "user_passwords.json"), "target": "/run/secrets/user_passwords.json"}]
-        text = json.dumps({"services": {"user-seed": {"volumes": volumes}}})
-        (self.base / "secrets/current.yaml").write_text(text)
+        self.secrets(READERS, passwords=str(folder / "user_passwords.json"))
+
+    def secrets(self, readers: Iterable[str], *, passwords: str = "") -> None:
+        """Which services get secrets from now on."""
+        services: dict[str, Any] = {one: {"volumes": [{"source": "s", "target": "/run/s"}]} for one in readers}
+        if passwords:
+            services[SEED]["volumes"] = [{"source": passwords, "target": "/run/secrets/user_passwords.json"}]
+        (self.base / "secrets/current.yaml").write_text(json.dumps({"services": services}))
 
     def renew(self, path: str) -> None:
         """Replace a file that programs load."""
@@ -540,9 +579,24 @@ class FakeServer:
             raise docker_errors.APIError("conflict", SimpleNamespace(status_code=409), "a container uses it")
         self.images_removed.append(reference)
 
+    def list_networks(self, filters: dict[str, str]) -> list[dict[str, Any]]:
+        self.engine("networks")
+        assert filters == {"label": "com.docker.compose.project=integr8scode"}
+        return [{"Name": name, "IPAM": {"Config": [config]}} for name, config in self.networks_now.items()]
+
+    def list_published(self) -> list[dict[str, Any]]:
+        self.engine("published")
+        ours = {"com.docker.compose.project": "integr8scode"}
+        edge = [({"PublicPort": 8443, "Type": "tcp"}, "edge", ours)] if self.running("edge") else []
+        others = [({"PublicPort": port, "Type": "tcp"}, name, {}) for port, name in self.published.items()]
+        return [{"Names": [f"/{name}"], "Labels": labels, "Ports": [port]} for port, name, labels in edge + others]
+
     def create(self, service: str, spec: dict[str, Any]) -> None:
         self.made += 1
         self.log.append(f"create {service} {spec['hash']}")
+        if service in NEED_INFRASTRUCTURE and not spec.get("volumes", True):
+            # without its secrets the program ends at once
+            spec = {**spec, "dies_after": 0.5}
         self.containers_now.append(Live(service, self.made, spec, self.clock.time()))
         if service == "edge":
             self.edge.start()
@@ -580,14 +634,33 @@ class FakeServer:
             return ""
         assert arguments[:4] == ("compose", "--ansi", "never", "--project-directory"), arguments
         path, command, options = Path(arguments[4]), arguments[5], arguments[6:]
-        services = json.loads((path / "docker-compose.yaml").read_text())
+        services = self.project(path)
         answer: str = getattr(self, f"compose_{command}")(services, list(options))
         self.call(f"{command} done")
         return answer
 
+    def project(self, path: Path) -> dict[str, Any]:
+        """The services of a release as Compose puts them together from the files that `.env` names."""
+        (names,) = [line for line in (path / ".env").read_text().splitlines() if line.startswith("COMPOSE_FILE=")]
+        merged: dict[str, Any] = {}
+        for file in names.partition("=")[2].split(":"):
+            for name, spec in json.loads(Path(file).read_text())["services"].items():
+                extends = spec.pop("extends", None)
+                if extends:
+                    found = json.loads(Path(extends["file"]).read_text())["services"]
+                    if extends["service"] not in found:
+                        raise ComposeError(f'cannot extend service "{name}" in {file}: service not found')
+                    spec.update(found[extends["service"]])
+                merged[name] = {"volumes": [], **merged.get(name, {}), **spec}
+        for name, spec in merged.items():
+            if "hash" not in spec:
+                said = f'service "{name}" has neither an image nor a build context specified: invalid compose project'
+                raise ComposeError(said)
+        return merged
+
     def compose_config(self, services: dict[str, Any], options: list[str]) -> str:
         assert options == ["--hash", "*"]
-        return "".join(f"{name} {spec['hash']}\n" for name, spec in services.items())
+        return "".join(f"{name} {spec['hash']}\n" for name, spec in services.items() if name != SEED)
 
     def compose_up(self, services: dict[str, Any], options: list[str]) -> str:
         assert options[:4] == ["--detach", "--no-build", "--pull", "never"]

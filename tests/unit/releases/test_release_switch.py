@@ -567,3 +567,16 @@ def test_an_end_that_is_not_what_was_asked_for_fails_with_the_sentences(
 def test_a_module_that_fails_while_it_follows_has_changed_something(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = Asked(monkeypatch, STARTED, {"failed": True, "msg": "no python"}).run()
     assert (answer["failed"], answer["changed"], answer["msg"]) == (True, True, "no python")
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_the_server_has_no_place_for_is_refused_before_anything_is_started(
+    server: FakeServer, ask: Any, systemd: Systemd, check: bool
+) -> None:
+    server.deployed("one")
+    server.networks_now = {"integr8scode": {"Subnet": "172.31.209.0/24"}}
+    server.release("two", environment={"STACK_SUBNET": "10.9.0.0/24"})
+    answer = ask(release="two", action="rollback", check=check)
+    assert answer["failed"]
+    assert answer["msg"].startswith("Nothing was changed by this step. release two has STACK_SUBNET 10.9.0.0/24")
+    assert systemd.asked == []

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.backups.archive import BackupError
+from ansible.module_utils.release_secrets import give_own_list
 from ansible.module_utils.releases import lock, switch
 from ansible.module_utils.releases.lock import LockedError
 
-from tests.unit.releases.fake_server import INFRASTRUCTURE, SERVICES, WORKERS, Container, FakeServer
+from tests.unit.releases.fake_server import INFRASTRUCTURE, READERS, SERVICES, WORKERS, Container, FakeServer
 
 NEVER_HEALTHY = {"hash": "two", "healthy_after": None}
 
@@ -192,7 +193,7 @@ def test_unhealthy_copies_do_not_heap_up_while_the_same_release_fails_again_and_
     path = server.base / "releases/one/docker-compose.yaml"
     good = path.read_text()
     services = json.loads(good)
-    services["backend"] |= {"healthy_after": None, "unhealthy_after": 5}
+    services["services"]["backend"] |= {"healthy_after": None, "unhealthy_after": 5}
     path.write_text(json.dumps(services))
     for _ in range(3):
         assert server.switch("one", healthy_timeout_seconds=10).result == "failed"
@@ -717,7 +718,7 @@ def test_secrets_that_changed_meanwhile_are_no_reason_to_touch_more_on_the_way_b
     # new secrets: the same release is another definition for k8s-worker, which this switch does not reach
     path = server.base / "releases/one/docker-compose.yaml"
     services = json.loads(path.read_text())
-    services["k8s-worker"]["hash"] = "one-with-new-secrets"
+    services["services"]["k8s-worker"]["hash"] = "one-with-new-secrets"
     path.write_text(json.dumps(services))
     worker = server.ids("k8s-worker")
     server.release("two", backend=NEVER_HEALTHY)
@@ -996,3 +997,132 @@ def test_the_outcome_knows_what_is_good() -> None:
         False,
     ]
     assert SimpleNamespace(**switch.Outcome("ok", "one").__dict__).lost == []
+
+
+# -- releases with other services
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_a_bad_release_with_a_new_service_is_taken_back(server: FakeServer, lists: bool) -> None:
+    """Its secrets are there before it serves; the release that is put back does not have it."""
+    server.deployed("one", lists=lists)
+    if not lists:
+        # what the module secret_files does with a release that names the newest mounts itself
+        give_own_list(server.base / "releases/one", server.base / "secrets/current.yaml", READERS)
+    server.secrets([*READERS, "scheduler"])
+    server.release("two", scheduler={"profiles": []}, backend={"healthy_after": None})
+    outcome = server.switch("two", workers=[*WORKERS, "scheduler"], healthy_timeout_seconds=10)
+    assert (outcome.result, outcome.release) == ("rolled_back", "one"), outcome
+    assert "scheduler" not in server.hashes()
+    assert server.unharmed()
+
+
+def test_a_release_without_a_service_and_back(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", without=["coordinator"])
+    today = [one for one in WORKERS if one != "coordinator"]
+    assert server.switch("two", workers=today).result == "ok"
+    assert "coordinator" not in server.hashes()
+    outcome = server.switch("one", "rollback", workers=today)
+    assert outcome.result == "ok", outcome
+    assert server.hashes()["coordinator"] == ["one"]
+    assert outcome.sentences == ["Release one serves."]
+
+
+def test_a_worker_that_only_the_older_release_has_must_run_there(server: FakeServer) -> None:
+    server.deployed("one")
+    today = [one for one in WORKERS if one != "coordinator"]
+    server.release("two", without=["coordinator"])
+    server.switch("two", workers=today)
+    # its secrets are gone: it ends at once
+    server.secrets([one for one in READERS if one != "coordinator"])
+    services = json.loads((server.base / "releases/one/secrets.yaml").read_text())["services"]
+    del services["coordinator"]
+    (server.base / "releases/one/secrets.yaml").write_text(json.dumps({"services": services}))
+    outcome = server.switch("one", "rollback", workers=today, healthy_timeout_seconds=10)
+    assert (outcome.result, outcome.release) == ("rolled_back", "two"), outcome
+    assert "coordinator" in outcome.cause
+
+
+def test_its_consumer_group_is_looked_for_where_the_release_names_it(server: FakeServer) -> None:
+    server.deployed("one")
+    record = json.loads((server.base / "releases/one/release.json").read_text())
+    record["consumer_groups"] = ["execution-coordinator", "k8s-worker"]
+    (server.base / "releases/one/release.json").write_text(json.dumps(record))
+    today = [one for one in WORKERS if one != "coordinator"]
+    server.release("two", without=["coordinator"])
+    server.switch("two", workers=today)
+    outcome = server.switch("one", "rollback", workers=today, healthy_timeout_seconds=10)
+    assert outcome.result == "rolled_back"
+    assert "no consumer group execution-coordinator" in outcome.cause
+
+
+def test_without_a_way_back_nothing_is_changed(server: FakeServer) -> None:
+    server.deployed("one", lists=False)
+    server.secrets([*READERS, "scheduler"])
+    server.release("two", scheduler={"profiles": []})
+    outcome = server.switch("two", workers=[*WORKERS, "scheduler"])
+    assert outcome.result == "refused"
+    assert "release one serves, and could not be put back if two were no good" in outcome.cause
+    assert 'service "scheduler" has neither an image nor a build context' in outcome.cause
+    assert "Cure: " in outcome.cause
+    assert server.log == []
+    (server.base / "releases/one/release.json").unlink()
+    assert server.switch("two", workers=[*WORKERS, "scheduler"]).result == "ok"
+
+
+# -- networks and ports of another release
+
+THERE = {
+    "integr8scode": {"Subnet": "172.31.209.0/24"},
+    "integr8scode_proxy": {"Subnet": "172.31.210.0/24", "IPRange": "172.31.210.128/25"},
+}
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        (
+            {"STACK_SUBNET": "10.9.0.0/24"},
+            "10.9.0.0/24, and the stack's network integr8scode has 172.31.209.0/24.",
+        ),
+        ({"PROXY_SUBNET": "10.9.1.0/24"}, "PROXY_SUBNET 10.9.1.0/24"),
+        ({"PROXY_IP_RANGE": "172.31.210.64/26"}, "integr8scode_proxy has 172.31.210.128/25"),
+        ({"EDGE_PROXY_ADDRESS": "10.9.1.2"}, "EDGE_PROXY_ADDRESS 10.9.1.2, which is not in"),
+        ({"EDGE_PROXY_ADDRESS": "172.31.210.130"}, "or in its part 172.31.210.128/25"),
+    ],
+)
+def test_a_release_for_other_networks_is_refused(server: FakeServer, environment: dict[str, str], said: str) -> None:
+    server.networks_now = THERE
+    server.deployed("one")
+    server.release("two", environment=environment)
+    outcome = server.switch("two", "rollback")
+    assert (outcome.result, server.log) == ("refused", [])
+    assert said in outcome.cause
+    assert "docker compose down" in outcome.cause
+    assert "deploy.yml -e tag=two" in outcome.cause
+    server.networks_now = {}
+    assert server.switch("two", "rollback").result == "ok"
+
+
+def test_a_release_for_the_networks_that_are_there_is_not(server: FakeServer) -> None:
+    server.networks_now = THERE
+    same = {"STACK_SUBNET": "172.31.209.0/24", "PROXY_SUBNET": "172.31.210.0/24", "PROXY_IP_RANGE": "172.31.210.128/25"}
+    server.deployed("one")
+    server.release("two", environment={**same, "EDGE_PROXY_ADDRESS": "172.31.210.2"})
+    assert server.switch("two", "rollback").result == "ok"
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_release_for_a_port_that_somebody_else_has_is_refused(server: FakeServer, published: bool) -> None:
+    server.deployed("one")
+    server.release("two", environment={"EDGE_ADMIN_PORT": "8500"})
+    server.listeners = {"8500": {"name": "docker-proxy" if published else "nginx", "pid": 7}}
+    server.published = {8500: "grafana"} if published else {}
+    # the stack's own
+    server.listeners["8443"] = {"name": "docker-proxy", "pid": 8}
+    outcome = server.switch("two", "rollback")
+    assert (outcome.result, server.log) == ("refused", [])
+    who = "container grafana" if published else "nginx (pid 7)"
+    assert f"release two publishes port 8500 (EDGE_ADMIN_PORT), which is taken by {who}. Cure: " in outcome.cause
+    assert "8443" not in outcome.cause
