@@ -30,7 +30,7 @@ class Cause:
 
     `rung` heals it; with an empty one nobody can automatically, and `cure` says what to do. `details` are for the rung:
     `edits` (dicts of configuration.Edit) for configuration, `files` for bootstrap_files, `node` for node_object and
-    node_password, `old` and `new` addresses.
+    node_password, `old` and `new` addresses, `missing` where there is no database at all.
     """
 
     id: str

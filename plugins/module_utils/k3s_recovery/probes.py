@@ -25,6 +25,7 @@ from ansible.module_utils.k3s_recovery.addresses import normal
 
 # A database up to this size is read wholly when k3s does not run; 64 MiB take some 0.2 s.
 QUICK_CHECK_BYTES = 64 << 20
+EMPTY = "it is empty"  # of a database: the same as none
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def database(path: Path, secret: str, *, whole: bool) -> Datastore:
     """Look into kine's SQLite file: can it be read (`whole`: every page, if it is not too large), and its token."""
     size = path.stat().st_size
     if size == 0:
-        return Datastore("sqlite", str(path), "it is empty", size=0)
+        return Datastore("sqlite", str(path), EMPTY, size=0)
     try:
         with contextlib.closing(_open(path)) as connection:
             if whole and size <= QUICK_CHECK_BYTES:

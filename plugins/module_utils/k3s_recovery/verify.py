@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,6 +161,18 @@ def another(before: Inventory, after: Inventory) -> str:
     if own and own.isdisjoint(after.namespaces):
         return f"of its namespaces none is left ({', '.join(sorted(own))})"
     return ""
+
+
+def older_than(kept: Mapping[str, Any], after: Inventory) -> str:
+    """Why this is not the cluster of the last backup, of which `kept` (facts.Kept) tells; "" where nothing does."""
+    if not kept or after.revision >= int(kept["revision"]):
+        return ""
+    missing = [name for name in kept["namespaces"] if name not in after.namespaces]
+    without = f", without the namespaces {', '.join(missing)}" if missing else ""
+    return (
+        f"its database is at revision {after.revision}, and was at {kept['revision']} in the backup {kept['backup']}"
+        f"{without}"
+    )
 
 
 def fewer(before: Inventory, after: Inventory) -> list[str]:

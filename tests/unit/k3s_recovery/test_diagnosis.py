@@ -128,6 +128,22 @@ def test_node_ip_names_an_address_that_is_gone(tmp_path: Path) -> None:
     assert diagnosis.diagnose(dataclasses.replace(WELL, configuration=after)).healthy
 
 
+@pytest.mark.parametrize(
+    "datastore", [probes.Datastore("none"), probes.Datastore("sqlite", "/db/state.db", probes.EMPTY)]
+)
+def test_a_database_that_is_gone_is_told_from_one_that_is_damaged(tmp_path: Path, datastore: Any) -> None:
+    settings = configured(tmp_path, "node-ip: 10.0.0.9\n")
+    authority = listeners.Certificate("/tls/server-ca.crt", not_before=NOW - 9, not_after=NOW + 9e6)
+    facts = ill(configuration=settings, datastore=datastore, certificates=[authority])
+    found = diagnosis.diagnose(facts).causes
+    assert [(one.id, one.details.get("missing")) for one in found] == [
+        ("node_ip_stale", None),
+        ("database_damaged", True),
+    ]
+    damaged = dataclasses.replace(facts, datastore=probes.Datastore("sqlite", "/db/state.db", "malformed"))
+    assert not diagnosis.diagnose(damaged).causes[1].details
+
+
 def test_it_is_a_cause_before_k3s_has_noticed(tmp_path: Path) -> None:
     gone = dataclasses.replace(NODE, internal_ips=["10.0.0.9"])
     facts = dataclasses.replace(
