@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.module_utils.k3s_common import WILDCARDS
 from ansible.module_utils.k3s_recovery import configuration as configurations
-from ansible.module_utils.k3s_recovery.addresses import family_of, normal, usable
+from ansible.module_utils.k3s_recovery.addresses import family_of, normal, private, usable
 from ansible.module_utils.k3s_recovery.cause import RECOVER, Cause, View, listed, split_addresses
 from ansible.module_utils.k3s_recovery.configuration import Edit, Setting
 
@@ -203,7 +203,7 @@ def _listen_address(view: View, key: str, name: str) -> Iterator[Cause]:
     last = gone[-1]
     family = family_of(last.value) or 4
     # one address would keep the workers' containers out, who come in by docker0's: role k3s refuses any bind-address
-    new = "" if key == "bind-address" else view.choice(family).address
+    new = "" if key == "bind-address" else view.choice(family, last.value).address
     edits, beyond = _everywhere(view, key, {family: new})
     does = "k3s cannot listen" if key == "bind-address" else "pods look for the API server there and reach nobody"
     becomes = f"It becomes {new}." if new else "It is removed: k3s then takes its default."
@@ -215,6 +215,13 @@ def _listen_address(view: View, key: str, name: str) -> Iterator[Cause]:
         f"addresses of this server: {listed(view.facts.network.addresses)}",
     ]
     evidence += view.line("listen_gone") if key == "bind-address" else []
+    if key == "advertise-address" and not new and private(last.value) and not private(view.k3s_choice or last.value):
+        sentence = (
+            f"{last.place} sets advertise-address {last.value}, an address that this server does not have (any more). "
+            f"It is one of a private network, and {view.k3s_choice}, which k3s would take, is not."
+        )
+        yield Cause(name, sentence, evidence, "", f"{RECOVER} -e recover_k3s_node_ip=ADDRESS", {"old": last.value})
+        return
     details = {"old": last.value, "new": new, "edits": [asdict(one) for one in edits]}
     if last.place in beyond or not edits:
         yield Cause(name, sentence, evidence, "", _by_hand(beyond or [last.place], key, new), details)
@@ -231,16 +238,18 @@ def _flannel_interface(view: View) -> Iterator[Cause]:
     interface = network.interface(last.value)
     if _has_address(view, last.value):
         return
-    chosen = view.choice(4).address or view.choice(6).address
+    chosen = view.choice(4, by_flannel=False).address or view.choice(6, by_flannel=False).address
     holder = network.holder(chosen) if chosen else None
     new = holder.name if holder else ""
     remove = not new
     edits = configurations.edits(configuration, "flannel-iface", last.value, new)
     why = "which has no address" if interface is not None else "which does not exist (any more)"
-    agents = [one.name for one in view.facts.api.nodes if not one.control_plane]
-    if not view.node_ip and (agents or _VPN_NAMES.match(last.value)):
+    # an interface may only be late; a public address is none for a node that had a private interface
+    told = view.node_ip or chosen in split_addresses(",".join(configuration.values("node-ip")))
+    unclear = not told and (interface is not None or not private(chosen))
+    if unclear or (not view.node_ip and (view.agents or _VPN_NAMES.match(last.value))):
         sentence = f"{last.place} sets flannel-iface {last.value}, {why}: the nodes reach each other through it."
-        evidence = [f"agents: {listed(agents)}", *view.line("flannel_interface")]
+        evidence = [f"agents: {listed(view.agents)}", *view.line("flannel_interface")]
         yield Cause("flannel_iface_missing", sentence, evidence, "", _bring_up(last.value), {"old": last.value})
         return
     becomes = f"It becomes {new}, which has {chosen}." if new else "It is removed: k3s then takes the default route's."

@@ -84,6 +84,7 @@ class Datastore:
     size: int = 0
     revision: int = 0  # the newest one; it never goes back while the database is the same
     namespaces: list[str] = field(default_factory=list)
+    nodes: list[str] = field(default_factory=list)
 
 
 def _run(command: Sequence[str], stdin: bytes = b"") -> tuple[int, str]:
@@ -198,7 +199,7 @@ def database(path: Path, secret: str, *, whole: bool) -> Datastore:
                 if told != ["ok"]:
                     return Datastore("sqlite", str(path), _words(told), size=size)
             row = connection.execute("SELECT id FROM kine ORDER BY id DESC LIMIT 1").fetchone()
-            namespaces = _namespaces(connection)
+            namespaces, nodes = _names(connection, "namespaces"), _names(connection, "minions")
             query = (
                 "SELECT DISTINCT name FROM kine WHERE name >= '/bootstrap/' AND name < '/bootstrap0' AND deleted = 0"
             )
@@ -210,12 +211,13 @@ def database(path: Path, secret: str, *, whole: bool) -> Datastore:
         return Datastore("sqlite", str(path), problem, size=size)
     own = hashlib.sha256(secret.encode()).hexdigest()[:12] if secret else ""
     fits = own in keys if own and keys else None
-    return Datastore("sqlite", str(path), "", fits, size, int(row[0]) if row else 0, namespaces)
+    return Datastore("sqlite", str(path), "", fits, size, int(row[0]) if row else 0, namespaces, nodes)
 
 
-def _namespaces(connection: sqlite3.Connection) -> list[str]:
+def _names(connection: sqlite3.Connection, kind: str) -> list[str]:
+    """The names of the objects of a kind that has no namespaces; a Node's key says `minions`."""
     query = "SELECT name, MAX(id), deleted FROM kine WHERE name >= ? AND name < ? GROUP BY name"
-    rows = connection.execute(query, ("/registry/namespaces/", "/registry/namespaces0"))
+    rows = connection.execute(query, (f"/registry/{kind}/", f"/registry/{kind}0"))
     return sorted(str(name).rpartition("/")[2] for name, _id, deleted in rows if not deleted)
 
 

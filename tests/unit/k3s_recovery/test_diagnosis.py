@@ -18,6 +18,9 @@ journal = importlib.import_module("ansible.module_utils.k3s_recovery.journal")
 listeners = importlib.import_module("ansible.module_utils.k3s_recovery.listeners")
 probes = importlib.import_module("ansible.module_utils.k3s_recovery.probes")
 
+ladder = importlib.import_module("ansible.module_utils.k3s_recovery.ladder")
+plan, Wishes = ladder.plan, ladder.Wishes
+
 NOW = 1_795_000_000.0
 CONFIG = "/etc/rancher/k3s/config.yaml"
 UNIT_FILE = "/etc/systemd/system/k3s.service"
@@ -159,13 +162,60 @@ def test_dual_stack_replaces_only_what_is_gone(tmp_path: Path) -> None:
     assert found.expected_ip == "fd00::2,10.0.0.2"
 
 
+PUBLIC = addresses.Interface("eth0", "physical", ["203.0.113.5/24"], True)
+OUTSIDE = [addresses.Route("0.0.0.0/0", "eth0", 100, "203.0.113.1")]
+
+
+def with_private(*found: str) -> Any:
+    """A server with a public uplink and a private network on a second interface."""
+    private = addresses.Interface("enp7s0", "physical", list(found), True)
+    return addresses.Network([NETWORK.interfaces[0], PUBLIC, private], OUTSIDE)
+
+
+@pytest.mark.parametrize("text", ["node-ip: 10.0.0.2\nflannel-iface: enp7s0\n", "node-ip: 10.0.0.2\n"])
+def test_a_private_interface_that_is_late_moves_no_node_to_the_public_one(tmp_path: Path, text: str) -> None:
+    facts = ill(network=with_private(), configuration=configured(tmp_path, text))
+    found = diagnosis.diagnose(facts)
+    assert {one.rung for one in found.causes} == {""}
+    assert "recover_k3s_node_ip=ADDRESS" in found.causes[0].cure
+    assert plan(found.causes, Wishes()) == []
+    given = diagnosis.diagnose(facts, node_ip="203.0.113.5")
+    after = {edit["after"] for one in given.causes for edit in one.details["edits"]}
+    assert after == ({"203.0.113.5", "eth0"} if "enp7s0" in text else {"203.0.113.5"})
+
+
+@pytest.mark.parametrize("text", ["node-ip: 10.0.0.2\nflannel-iface: enp7s0\n", "node-ip: 10.0.0.2\n"])
+def test_a_private_interface_with_another_address_stays_the_nodes(tmp_path: Path, text: str) -> None:
+    facts = ill(network=with_private("10.0.0.9/24"), configuration=configured(tmp_path, text))
+    found = diagnosis.diagnose(facts)
+    assert causes(found) == [("node_ip_stale", "configuration")]
+    assert [edit["after"] for edit in found.causes[0].details["edits"]] == ["10.0.0.9"]
+    assert found.expected_ip == "10.0.0.9"
+
+
+@pytest.mark.parametrize("text", ["flannel-iface: enp7s0\n", "flannel-iface: eth9\n", "advertise-address: 10.0.0.2\n"])
+def test_no_other_setting_moves_a_node_to_a_public_network(tmp_path: Path, text: str) -> None:
+    facts = ill(network=with_private(), configuration=configured(tmp_path, text))
+    (cause,) = diagnosis.diagnose(facts).causes
+    assert (cause.rung, "recover_k3s_node_ip=ADDRESS" in cause.cure) == ("", True)
+    (given,) = [one for one in diagnosis.diagnose(facts, node_ip="203.0.113.5").causes if one.id == cause.id]
+    assert given.rung == "configuration"
+
+
+def test_agents_are_known_from_the_database_while_the_api_is_silent(tmp_path: Path) -> None:
+    store = probes.Datastore("sqlite", "/db/state.db", token=True, nodes=["a", "agent"])
+    found = diagnosis.diagnose(ill(configuration=configured(tmp_path, "flannel-iface: eth9\n"), datastore=store))
+    assert causes(found) == [("flannel_iface_missing", "")]
+    assert "agents: agent" in found.causes[0].evidence
+
+
 def test_no_guess_between_two_uplinks(tmp_path: Path) -> None:
     two = dataclasses.replace(
         NETWORK,
         routes=[],
         interfaces=[*NETWORK.interfaces, addresses.Interface("eth1", "physical", ["10.1.0.2/24"], True)],
     )
-    facts = ill(network=two, configuration=configured(tmp_path, "node-ip: 10.0.0.9\n"))
+    facts = ill(network=two, configuration=configured(tmp_path, "node-ip: 10.9.0.9\n"))
     found = diagnosis.diagnose(facts)
     assert causes(found) == [("node_ip_stale", "")]
     assert "recover_k3s_node_ip=ADDRESS" in found.causes[0].cure
