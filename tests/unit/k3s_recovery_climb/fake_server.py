@@ -14,6 +14,7 @@ from ansible.module_utils.backups.store import Backup, BackupError
 from ansible.module_utils.k3s_node import UnitState
 from ansible.module_utils.k3s_recovery.diagnosis import LADDER, Cause, Diagnosis
 from ansible.module_utils.k3s_recovery.machine import SAFE_MODE, Answer, Finished, MachineError, NoDatastoreError
+from ansible.module_utils.k3s_recovery.rungs.node_object import FINALIZER
 from ansible.module_utils.kine_database import Inventory
 
 OLD, NEW = "10.0.0.1", "10.0.0.2"
@@ -65,6 +66,10 @@ class FakeServer:
         self.starts = 0
         self.log: list[str] = []
         self.node: dict[str, Any] | None = self._new_node(OLD)
+        self.node["metadata"]["uid"] = "first"
+        # after how many seconds k3s' controller has let a deleted node go; never where it hangs
+        self.controller_seconds = 2.0
+        self.deleting_at = 0.0
         self.node["metadata"]["labels"].update({"tier": "single", "kubernetes.io/os": "linux"})
         self.node["metadata"]["annotations"] = {"owner": "me", "k3s.io/internal-ip": OLD}
         self.node["spec"]["taints"] = [{"key": "only", "value": "mine", "effect": "NoSchedule"}]
@@ -111,7 +116,13 @@ class FakeServer:
     @staticmethod
     def _new_node(address: str) -> dict[str, Any]:
         return {
-            "metadata": {"name": NODE, "uid": "", "labels": {"kubernetes.io/hostname": NODE}, "annotations": {}},
+            "metadata": {
+                "name": NODE,
+                "uid": "",
+                "labels": {"kubernetes.io/hostname": NODE},
+                "annotations": {},
+                "finalizers": [FINALIZER],
+            },
             "spec": {"podCIDR": "10.42.0.0/24"},
             "status": {
                 "addresses": [{"type": "InternalIP", "address": address}],
@@ -119,7 +130,18 @@ class FakeServer:
             },
         }
 
+    def _controller(self) -> None:
+        """What k3s' controller and the API server do with a deleted node; nobody registers it again but a start."""
+        if self.node is None or "deletionTimestamp" not in self.node["metadata"] or self.started_at is None:
+            return
+        finalizers = self.node["metadata"]["finalizers"]
+        if self.clock - max(self.deleting_at, self.started_at) >= self.controller_seconds and FINALIZER in finalizers:
+            finalizers.remove(FINALIZER)
+        if not finalizers:
+            self.node = None
+
     def _call(self, what: str) -> None:
+        self._controller()
         self.calls += 1
         if self.calls == self.kill_at:
             raise Killed(what)
@@ -244,13 +266,18 @@ class FakeServer:
             return Answer(404, {"message": "not found"})
         if method == "DELETE":
             self.log.append("delete node")
-            self.node = None
+            self.node["metadata"]["deletionTimestamp"] = "now"
+            self.deleting_at = self.clock
             return Answer(200)
         if method == "PATCH":
             self.log.append("patch node")
+            metadata = self.node["metadata"]
             for key, value in body.get("metadata", {}).items():
-                self.node["metadata"][key].update(value)
+                metadata[key] = {**metadata[key], **value} if isinstance(value, dict) else value
             self.node["spec"].update(body.get("spec", {}))
+            answer = Answer(200, self._copy())
+            self._controller()
+            return answer
         return Answer(200, self._copy())
 
     def _copy(self) -> dict[str, Any]:
