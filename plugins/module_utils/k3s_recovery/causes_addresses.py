@@ -76,19 +76,18 @@ def _everywhere(view: View, key: str, new: dict[int, str]) -> tuple[list[Edit], 
     Also where another file wins at present: it would count again when that one goes.
     """
     configuration, network = view.facts.configuration, view.facts.network
-    found: list[Edit] = []
     beyond: list[str] = []
     values = [one.value for one in configuration.settings if one.key == key and one.value]
-    for value in dict.fromkeys(values):
-        if network.has(value):
-            continue
-        replacement = new.get(family_of(value) or 4, "")
-        # twice the same address is not what anybody means
-        if replacement in configuration.values(key):
-            replacement = ""
-        found += [one for one in configurations.edits(configuration, key, value, replacement) if one not in found]
-        beyond += configurations.unreachable(configuration, key, value, remove=not replacement)
-    return found, beyond
+    replacements = {value: new.get(family_of(value) or 4, "") for value in values if not network.has(value)}
+    # twice the same address is not what anybody means
+    gone = [value for value, one in replacements.items() if not one or one in configuration.values(key)]
+    found: dict[tuple[str, int], Edit] = {}
+    for value, replacement in replacements.items():
+        one = "" if value in gone else replacement
+        for edit in configurations.edits(configuration, key, value, one, gone=gone):
+            found.setdefault((edit.file, edit.offset), edit)
+        beyond += configurations.unreachable(configuration, key, value, remove=not one, gone=gone)
+    return list(found.values()), beyond
 
 
 def _by_hand(places: list[str], key: str, new: str) -> str:

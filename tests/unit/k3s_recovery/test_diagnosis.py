@@ -209,6 +209,23 @@ def test_agents_are_known_from_the_database_while_the_api_is_silent(tmp_path: Pa
     assert "agents: agent" in found.causes[0].evidence
 
 
+def test_what_another_place_sets_right_goes_as_a_whole_and_once(tmp_path: Path) -> None:
+    line = "[Service]\nExecStart=/usr/local/bin/k3s server --node-ip 10.0.0.2,fd00::2\n"
+    settings = configured(tmp_path, "debug: true\nnode-ip: 10.0.0.9,fd00::9\n", **{UNIT_FILE: line})
+    (cause,) = diagnosis.diagnose(ill(configuration=settings)).causes
+    assert [(edit["before"], edit["after"]) for edit in cause.details["edits"]] == [("node-ip: 10.0.0.9,fd00::9\n", "")]
+    assert "node-ip 10.0.0.9, fd00::9 is removed" in cause.details["edits"][0]["sentence"]
+    configuration.apply([configuration.Edit(**edit) for edit in cause.details["edits"]], tmp_path)
+    assert (tmp_path / CONFIG.lstrip("/")).read_text() == "debug: true\n"
+
+
+def test_one_stale_value_of_a_list_goes_alone(tmp_path: Path) -> None:
+    settings = configured(tmp_path, "node-ip:\n  - 10.0.0.2\n  - 10.0.0.9\n  - fd00::2\n")
+    (cause,) = diagnosis.diagnose(ill(configuration=settings)).causes
+    configuration.apply([configuration.Edit(**edit) for edit in cause.details["edits"]], tmp_path)
+    assert (tmp_path / CONFIG.lstrip("/")).read_text() == "node-ip:\n  - 10.0.0.2\n  - fd00::2\n"
+
+
 def test_no_guess_between_two_uplinks(tmp_path: Path) -> None:
     two = dataclasses.replace(
         NETWORK,
