@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.module_utils.k3s_common import WILDCARDS
 from ansible.module_utils.k3s_recovery import configuration as configurations
+from ansible.module_utils.k3s_recovery import journal
 from ansible.module_utils.k3s_recovery.addresses import family_of, normal, private, usable
 from ansible.module_utils.k3s_recovery.cause import RECOVER, Cause, View, listed, split_addresses
 from ansible.module_utils.k3s_recovery.configuration import Edit, Setting
@@ -100,7 +101,7 @@ def _node_ip(view: View) -> Iterator[Cause]:
     gone = stale(view, "node-ip")
     wanted = split_addresses(view.node_ip)
     if not gone:
-        yield from _node_ip_wanted(view, wanted)
+        yield from list(_past_k3s(view)) or _node_ip_wanted(view, wanted)
         return
     families = {family_of(one.value) or 4 for one in gone}
     choices = {family: view.choice(family) for family in families}
@@ -129,6 +130,41 @@ def _node_ip(view: View) -> Iterator[Cause]:
         return
     details = {**details, "edits": [asdict(one) for one in edits]}
     yield Cause("node_ip_stale", sentence, evidence, "configuration", details=details)
+
+
+def _past_k3s(view: View) -> Iterator[Cause]:
+    """A node-ip that the kubelet gets past k3s' own setting: no edit of that, and no new Node object, helps."""
+    settings, starts = view.facts.configuration.settings, view.facts.journal.starts
+    own = split_addresses(",".join(one.value for one in settings if one.key == "node-ip"))
+    given = {
+        address: one.place
+        for one in settings
+        if one.key == "kubelet-arg" and not view.well
+        for address in split_addresses(one.value.partition("=")[2])
+    }
+    match = view.matches.get("node_ip_gone")
+    if match is not None:
+        told = normal(match.values["address"])
+        saying = [one for one in starts if any(told == address for address in _said_gone(one.lines))]
+        # a k3s whose address went away while it ran says so as well, but not when it has started anew
+        anew = len(saying) > 1 or (len(starts) == 1 and view.facts.unit.restarts > 1 and not view.settled)
+        given |= {told: given.get(told, "")} if anew else {}
+    for address, place in given.items():
+        if address in own or view.facts.network.has(address):
+            continue
+        where = f"kubelet-arg ({place})" if place else "kubelet-arg or a place that is not read"
+        cure = f"node-ip {address} comes from {where}: correct it there, then systemctl restart k3s"
+        sentence = (
+            f"The kubelet is told node-ip {address}, an address that this server does not have (any more), and not by "
+            "k3s' node-ip."
+        )
+        evidence = [f"addresses of this server: {listed(view.facts.network.addresses)}", *view.line("node_ip_gone")]
+        yield Cause("node_ip_elsewhere", sentence, evidence, "", cure, {"old": address})
+
+
+def _said_gone(lines: list[str]) -> list[str]:
+    found = [one for one in journal.matches(lines) if one.name == "node_ip_gone"]
+    return [normal(one.values["address"]) for one in found]
 
 
 def _node_ip_wanted(view: View, wanted: list[str]) -> Iterator[Cause]:

@@ -23,7 +23,7 @@ SINGLE = frozenset({
     "bind-address", "advertise-address", "flannel-iface", "flannel-backend", "data-dir", "node-name", "cluster-init",
     "server", "datastore-endpoint", "token", "token-file", "disable-network-policy", "https-listen-port", "config",
     "write-kubeconfig", "vpn-auth", "vpn-auth-file", "etcd-snapshot-dir",
-    "with-node-id",
+    "with-node-id", "kubelet-arg",
 })  # fmt: skip
 SECRETS = frozenset({"token", "vpn-auth"})
 HIDDEN = SECRETS | {"datastore-endpoint"}  # no text that holds their value is kept
@@ -46,9 +46,10 @@ class ConfigurationError(Exception):
 class Setting:
     """One value of one option, and where it stands. A list option has one of these for each value.
 
-    `value` is empty for secrets, and of datastore-endpoint only its kind is kept. `start` and `end` are the value's
-    characters in the file, also a secret's, without the quotes round it; -1 where they cannot be told. `whole` is the
-    text, at `whole_start`, that goes when the option is removed; empty where it holds a secret or more than the option.
+    `value` is empty for secrets; of datastore-endpoint only its kind is kept, of kubelet-arg only a node-ip. `start`
+    and `end` are the value's characters in the file, also a secret's, without the quotes round it; -1 where they cannot
+    be told. `whole` is the text, at `whole_start`, that goes when the option is removed; empty where it holds a secret
+    or more than the option.
     """
 
     key: str
@@ -118,6 +119,9 @@ class Configuration:
 def _shown(key: str, value: str) -> str:
     if key in SECRETS:
         return ""
+    # of the kubelet's arguments only this one matters here
+    if key == "kubelet-arg":
+        return value if value.lstrip("-").startswith("node-ip=") else ""
     # an endpoint holds a password
     return value.partition(":")[0] if key == "datastore-endpoint" else value
 

@@ -209,6 +209,47 @@ def test_agents_are_known_from_the_database_while_the_api_is_silent(tmp_path: Pa
     assert "agents: agent" in found.causes[0].evidence
 
 
+def gone_line(address: str) -> str:
+    return f'err="failed to validate nodeIP: node IP: \\"{address}\\" not found in the host\'s network interfaces"'
+
+
+@pytest.mark.parametrize(
+    ("text", "starts", "where"),
+    [
+        ("kubelet-arg: [v=2, node-ip=10.0.0.9]\n", 1, f"kubelet-arg ({CONFIG}:1)"),
+        ("kubelet-arg: [node-ip=10.0.0.9]\nnode-ip: 10.0.0.2\n", 2, f"kubelet-arg ({CONFIG}:1)"),
+        # a kubelet's own file, for example
+        ("debug: true\n", 1, "kubelet-arg or a place that is not read"),
+        ("debug: true\n", 2, "kubelet-arg or a place that is not read"),
+    ],
+)
+def test_an_address_that_the_kubelet_gets_past_k3s_is_for_a_person(
+    tmp_path: Path, text: str, starts: int, where: str
+) -> None:
+    lines = [gone_line("10.0.0.9"), INTERFACE]
+    said_of = journal.Journal([journal.Start(str(one), NOW - 99 + one, lines) for one in range(starts)])
+    found = diagnosis.diagnose(ill(configuration=configured(tmp_path, text), journal=said_of))
+    assert causes(found) == [("node_ip_elsewhere", "")]
+    assert f"node-ip 10.0.0.9 comes from {where}: correct it there" in found.causes[0].cure
+    assert plan(found.causes, Wishes()) == []
+
+
+def test_an_address_that_went_away_while_k3s_ran_is_no_setting(tmp_path: Path) -> None:
+    settings = configured(tmp_path, "debug: true\n")
+    before = journal.Start("1", NOW - 99, [gone_line("10.0.0.9")])
+    crashed = journal.Journal([before, journal.Start("2", NOW - 9, [INTERFACE])])
+    assert causes(diagnosis.diagnose(ill(configuration=settings, journal=crashed))) == [
+        ("node_object_stale", "safe_mode")
+    ]
+    running = dataclasses.replace(
+        WELL,
+        configuration=settings,
+        api=probes.ApiState(nodes=[dataclasses.replace(NODE, internal_ips=["10.0.0.9"])]),
+        journal=journal.Journal([dataclasses.replace(before, invocation="now")]),
+    )
+    assert causes(diagnosis.diagnose(running)) == [("waiting_for_address", "restart")]
+
+
 def test_what_another_place_sets_right_goes_as_a_whole_and_once(tmp_path: Path) -> None:
     line = "[Service]\nExecStart=/usr/local/bin/k3s server --node-ip 10.0.0.2,fd00::2\n"
     settings = configured(tmp_path, "debug: true\nnode-ip: 10.0.0.9,fd00::9\n", **{UNIT_FILE: line})
