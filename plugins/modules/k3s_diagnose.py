@@ -14,7 +14,8 @@ description:
 options:
   node_ip:
     description:
-      - Address that the node shall have, two with a comma between for IPv4 and IPv6. Empty takes the default route's.
+      - Address that the node shall have, two with a comma between for IPv4 and IPv6. Empty takes
+        flannel-iface's, else the default route's.
     type: str
     default: ""
   stable_seconds:

@@ -19,7 +19,10 @@ options:
   run: {type: str, required: true, description: "A name for this run of the playbook, the same in all its steps."}
   by: {type: str, default: "", description: "Who does it, for the record."}
   host: {type: str, required: true, description: The server's name in the inventory.}
-  node_ip: {type: str, default: "", description: Address that the node shall have; empty takes the default route's.}
+  node_ip:
+    description: Address that the node shall have; empty takes flannel-iface's, else the default route's.
+    type: str
+    default: ""
   stable_seconds: {type: int, default: 60, description: How long k3s must run before it counts as healed.}
   timeout_seconds: {type: int, default: 120, description: How long a rung waits for k3s to come up.}
   only_rungs: {type: list, elements: str, default: [], description: Only these rungs and no others, whatever is wrong.}

@@ -20,6 +20,9 @@ LEASE_SECONDS = 10
 AGENT_SECONDS = 5
 # the kubelet writes an unchanged status this rarely (nodeStatusReportFrequency)
 STATUS_SECONDS = 300
+# k3s' controller holds a deleted Node object with it until it has forgotten the node's password
+FINALIZER = "wrangler.cattle.io/node"
+_WITHOUT_FINALIZER = "$deleteFromPrimitiveList/finalizers"
 # how long a start lives before its network policy controller looks at the node: the unit is "running" by then
 _NETWORK_POLICY_DELAY = 2.0
 _NETWORK_POLICY_ERROR = (
@@ -152,11 +155,15 @@ class Node:
         return f"unable to find interface {interface}: {problem}" if problem else ""
 
     def _forget_deleted(self) -> None:
-        """Do what k3s' controller does when somebody has deleted the Node object."""
-        is_there = self._admin.get(self._path) is not None
-        if self._was_there and not is_there:
+        """Do what k3s' controller does when somebody has deleted the Node object, a moment after its own start."""
+        node = self._admin.get(self._path)
+        leaving = node is not None and "deletionTimestamp" in node["metadata"]
+        if self._was_there and (node is None or leaving):
             node_password.forget(self._admin, self._config.name)
-        self._was_there = is_there
+            if leaving:
+                self._admin.request("PATCH", self._path, {"metadata": {_WITHOUT_FINALIZER: [FINALIZER]}})
+                node = None
+        self._was_there = node is not None
 
     def _start_network_policy(self, node: dict[str, Any] | None) -> None:
         addresses = (node or {}).get("status", {}).get("addresses", [])
@@ -196,7 +203,8 @@ class Node:
                 "flannel.alpha.coreos.com/public-ip": self._config.address,
             }
         labels = {"node-role.kubernetes.io/control-plane": "true"}
-        self._admin.request("PATCH", self._path, {"metadata": {"annotations": annotations, "labels": labels}})
+        metadata = {"annotations": annotations, "labels": labels, "finalizers": [FINALIZER]}
+        self._admin.request("PATCH", self._path, {"metadata": metadata})
 
     @staticmethod
     def _keeps_addresses(node: dict[str, Any] | None) -> bool:

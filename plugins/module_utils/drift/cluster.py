@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.drift.findings import Comparison
+from ansible.module_utils.drift.network import several
 from ansible.module_utils.drift.probes import UnansweredError
 from ansible.module_utils.kubernetes_access_client import ApiError, Client, read_admin
 from ansible.module_utils.kubernetes_access_plan import foreign_grants, object_path, projection, title
@@ -144,7 +145,7 @@ def _nodes(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, 
         result.add("k3s", item, f"taint {taint}", expected="no such taint", found="pods are kept away", cure=by_hand)
     addresses = expected.get("addresses") or []
     # a node-ip that the server does not have is told as such, once
-    wanted_ip = [one for one in str(expected.get("node_ip") or "").replace(" ", "").split(",") if one in addresses]
+    wanted_ip = [one for one in several(expected.get("node_ip")) if one in addresses]
     for address in node["internal_ips"]:
         if (wanted_ip and address not in wanted_ip) or (addresses and address not in addresses):
             result.add(

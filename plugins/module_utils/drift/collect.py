@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,18 +27,13 @@ from ansible.module_utils.drift.probes import Probe, UnansweredError, ask
 from ansible.module_utils.drift.reading import text
 from ansible.module_utils.drift.stack import Stack
 from ansible.module_utils.drift.wanted import published
-from ansible.module_utils.k3s_common import CONFIG_FOLDER, yaml_scalar
+from ansible.module_utils.k3s_recovery.addresses import normal
+from ansible.module_utils.k3s_recovery.configuration import settings_with_places
 
-SETTINGS_FOLDER = f"{CONFIG_FOLDER}/config.yaml.d"
 
-
-def node_ip() -> str:
-    """The node-ip that k3s is told: the last one of its settings counts."""
-    found = ""
-    drop_ins = sorted(Path(SETTINGS_FOLDER).glob("*.yaml")) if os.path.isdir(SETTINGS_FOLDER) else []
-    for path in [Path(CONFIG_FOLDER, "config.yaml"), *drop_ins]:
-        found = yaml_scalar(text(path), "node-ip") or found
-    return found
+def node_ip(root: Path = Path("/")) -> str:
+    """The node-ip that k3s is told, several with a comma between: by its files, or by its unit's command line."""
+    return ",".join(dict.fromkeys(normal(one) for one in settings_with_places(root).values("node-ip")))
 
 
 def _wanted(base: Path, limit: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from ansible.module_utils.drift.findings import Comparison
 from ansible.module_utils.drift.reading import run, text
 from ansible.module_utils.k3s_common import addresses_from_kernel, has_default_route
+from ansible.module_utils.k3s_recovery.addresses import normal
 
 TCP_LISTEN = "0A"  # include/net/tcp_states.h
 UNIT = re.compile(r"([\w@.:\\-]+\.(?:service|socket|scope|slice))(?:/|$)")
@@ -29,10 +30,15 @@ def collect_addresses() -> dict[str, Any]:
     }
 
 
+def several(text: object) -> list[str]:
+    """Addresses with commas between, in their usual form; none for None."""
+    return [normal(one.strip()) for one in str(text or "").split(",") if one.strip()]
+
+
 def compare_addresses(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Compare what names an address with the addresses: `node_ip` of k3s' settings, `docker_bridge` of Docker's."""
     cure = result.playbook("recover-k3s")
-    for address in filter(None, (one.strip() for one in str(expected.get("node_ip") or "").split(","))):
+    for address in several(expected.get("node_ip")):
         result.count("address")
         if address not in facts["addresses"]:
             result.add(

@@ -10,7 +10,7 @@ import ipaddress
 import re
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 PINNED_INTERFACE = "k3s-node"  # an interface with an address that cannot change (role k3s)
@@ -23,6 +23,7 @@ _LOOPBACK, _UP = 0x8, 0x1
 _TEMPORARY, _UNUSABLE = 0x01, 0x08 | 0x20 | 0x40
 _CONTAINER_NAMES = re.compile(r"(docker|cni|cbr|flannel|kube-|cali|lxc|virbr|podman|veth|nodelocaldns)")
 _VPN_LINKS = {"wireguard": "wireguard", "tun": "tun", "ovpn": "tun", "ovpn-dco": "tun", "xfrm": "tun", "vti": "tun"}
+_PRIVATE = [ipaddress.ip_network(one) for one in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
 _OVERLAY_LINKS = frozenset({"vxlan", "ipip", "sit", "gre", "geneve", "ip6tnl", "nlmon"})
 
 
@@ -316,11 +317,48 @@ def _by_default_route(network: Network, family: int) -> list[str]:
     return found
 
 
-def choose(network: Network, wanted: str = "", family: int = 4) -> Choice:
+def private(address: str) -> bool:
+    """Whether an address is one of those for private networks (RFC 1918, and IPv6's own)."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(found in network for network in _PRIVATE if network.version == found.version)
+
+
+def _of_uplinks(network: Network, family: int, old: Sequence[str], candidates: list[str]) -> Choice:
+    """The default route's address, unless the `old` ones were in the network of another uplink; no guess."""
+    near = [
+        bare(text)
+        for one in network.interfaces
+        for text in one.addresses
+        if bare(text) in candidates and any(_within(each, text) for each in old)
+    ]
+    routed = _by_default_route(network, family)
+    if len(routed) == 1 and (not near or routed[0] in near):
+        return Choice(routed[0], "the address of the default route's interface", candidates)
+    if len(near) == 1:
+        return Choice(near[0], f"the address in the same network as {', '.join(old)}", candidates)
+    if not routed and len(candidates) == 1:
+        return Choice(candidates[0], "the only address of this server's uplinks", candidates)
+    return Choice("", "it is not clear which address the node should have", near or routed or candidates)
+
+
+def _within(address: str, text: str) -> bool:
+    return family_of(address) == family_of(bare(text)) and (
+        ipaddress.ip_address(address) in ipaddress.ip_interface(text).network
+    )
+
+
+def choose(
+    network: Network, wanted: str = "", family: int = 4, *, flannel: str = "", old: Sequence[str] = ()
+) -> Choice:
     """Choose the node's address of a family.
 
-    `wanted` when it is this server's, else the pinned interface's, else the default route's, else the only one of an
-    uplink. Never a VPN's or a container network's unless asked for; no guess between several.
+    `wanted` when it is this server's, else the pinned interface's, else that of `flannel` (flannel-iface, where it is
+    set, and then no other), else that of the uplink in whose network the `old` ones of the node were, else the default
+    route's, else the only one of an uplink. Never a VPN's or a container network's unless asked for; never a public
+    one in place of a private one; no guess between several.
     """
     uplinks = [one for one in network.interfaces if one.kind in UPLINK_KINDS and one.up]
     candidates = [address for one in uplinks for address in usable(one, family)]
@@ -333,9 +371,17 @@ def choose(network: Network, wanted: str = "", family: int = 4) -> Choice:
         return Choice(
             usable(pinned, family)[0], f"the address of {PINNED_INTERFACE}, which does not change", candidates
         )
-    routed = _by_default_route(network, family)
-    if len(routed) == 1:
-        return Choice(routed[0], "the address of the default route's interface", candidates)
-    if not routed and len(candidates) == 1:
-        return Choice(candidates[0], "the only address of this server's uplinks", candidates)
-    return Choice("", "it is not clear which address the node should have", routed or candidates)
+    old = [one for one in old if family_of(one) == family]
+    if flannel:
+        interface = network.interface(flannel)
+        own = usable(interface, family) if interface is not None else []
+        if not own:
+            word = "IPv6 address" if family == 6 else "address"
+            return Choice("", f"flannel-iface {flannel} has no {word}", candidates)
+        found = Choice(own[0], f"the address of flannel-iface {flannel}", candidates)
+    else:
+        found = _of_uplinks(network, family, old, candidates)
+    gone = [one for one in old if private(one)]
+    if gone and found.address and not private(found.address):
+        return Choice("", f"{gone[0]} is an address of a private network, and {found.address} is not", candidates)
+    return found

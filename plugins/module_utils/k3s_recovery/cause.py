@@ -30,7 +30,7 @@ class Cause:
 
     `rung` heals it; with an empty one nobody can automatically, and `cure` says what to do. `details` are for the rung:
     `edits` (dicts of configuration.Edit) for configuration, `files` for bootstrap_files, `node` for node_object and
-    node_password, `old` and `new` addresses.
+    node_password, `old` and `new` addresses, `missing` where there is no database at all.
     """
 
     id: str
@@ -131,11 +131,24 @@ class View:
         """The address of a family that the operator gives."""
         return next((one for one in split_addresses(self.node_ip) if family_of(one) == family), "")
 
-    def choice(self, family: int) -> Choice:
-        """The address that the node should have: as given, as set and still right, else the one that fits best."""
+    def choice(self, family: int, old: str = "", *, by_flannel: bool = True) -> Choice:
+        """The address that the node should have: as given, as set and still right, else the one that fits best.
+
+        `old` is an address that it takes the place of, besides node-ip's; without `by_flannel` flannel-iface does not
+        tell.
+        """
         set_to = [one for one in self.facts.configuration.values("node-ip") if family_of(one) == family]
         right = [one for one in set_to if self.facts.network.has(one)]
-        return choose(self.facts.network, self.wanted(family) or (right or [""])[0], family)
+        flannel = self.facts.configuration.text("flannel-iface") if by_flannel else ""
+        wanted = self.wanted(family) or (right or [""])[0]
+        return choose(self.facts.network, wanted, family, flannel=flannel, old=[*set_to, old] if old else set_to)
+
+    @cached_property
+    def agents(self) -> list[str]:
+        """Nodes that are no servers, by the API; while that is silent, every other node that the database knows."""
+        if not self.facts.api.problem:
+            return [one.name for one in self.facts.api.nodes if not one.control_plane]
+        return [one for one in self.facts.datastore.nodes if one != self.facts.node_name]
 
     @property
     def k3s_choice(self) -> str:

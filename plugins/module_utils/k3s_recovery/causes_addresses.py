@@ -10,7 +10,8 @@ from typing import Any
 
 from ansible.module_utils.k3s_common import WILDCARDS
 from ansible.module_utils.k3s_recovery import configuration as configurations
-from ansible.module_utils.k3s_recovery.addresses import family_of, normal, usable
+from ansible.module_utils.k3s_recovery import journal
+from ansible.module_utils.k3s_recovery.addresses import family_of, normal, private, usable
 from ansible.module_utils.k3s_recovery.cause import RECOVER, Cause, View, listed, split_addresses
 from ansible.module_utils.k3s_recovery.configuration import Edit, Setting
 
@@ -76,19 +77,18 @@ def _everywhere(view: View, key: str, new: dict[int, str]) -> tuple[list[Edit], 
     Also where another file wins at present: it would count again when that one goes.
     """
     configuration, network = view.facts.configuration, view.facts.network
-    found: list[Edit] = []
     beyond: list[str] = []
     values = [one.value for one in configuration.settings if one.key == key and one.value]
-    for value in dict.fromkeys(values):
-        if network.has(value):
-            continue
-        replacement = new.get(family_of(value) or 4, "")
-        # twice the same address is not what anybody means
-        if replacement in configuration.values(key):
-            replacement = ""
-        found += [one for one in configurations.edits(configuration, key, value, replacement) if one not in found]
-        beyond += configurations.unreachable(configuration, key, value, remove=not replacement)
-    return found, beyond
+    replacements = {value: new.get(family_of(value) or 4, "") for value in values if not network.has(value)}
+    # twice the same address is not what anybody means
+    gone = [value for value, one in replacements.items() if not one or one in configuration.values(key)]
+    found: dict[tuple[str, int], Edit] = {}
+    for value, replacement in replacements.items():
+        one = "" if value in gone else replacement
+        for edit in configurations.edits(configuration, key, value, one, gone=gone):
+            found.setdefault((edit.file, edit.offset), edit)
+        beyond += configurations.unreachable(configuration, key, value, remove=not one, gone=gone)
+    return list(found.values()), beyond
 
 
 def _by_hand(places: list[str], key: str, new: str) -> str:
@@ -101,7 +101,7 @@ def _node_ip(view: View) -> Iterator[Cause]:
     gone = stale(view, "node-ip")
     wanted = split_addresses(view.node_ip)
     if not gone:
-        yield from _node_ip_wanted(view, wanted)
+        yield from list(_past_k3s(view)) or _node_ip_wanted(view, wanted)
         return
     families = {family_of(one.value) or 4 for one in gone}
     choices = {family: view.choice(family) for family in families}
@@ -130,6 +130,41 @@ def _node_ip(view: View) -> Iterator[Cause]:
         return
     details = {**details, "edits": [asdict(one) for one in edits]}
     yield Cause("node_ip_stale", sentence, evidence, "configuration", details=details)
+
+
+def _past_k3s(view: View) -> Iterator[Cause]:
+    """A node-ip that the kubelet gets past k3s' own setting: no edit of that, and no new Node object, helps."""
+    settings, starts = view.facts.configuration.settings, view.facts.journal.starts
+    own = split_addresses(",".join(one.value for one in settings if one.key == "node-ip"))
+    given = {
+        address: one.place
+        for one in settings
+        if one.key == "kubelet-arg" and not view.well
+        for address in split_addresses(one.value.partition("=")[2])
+    }
+    match = view.matches.get("node_ip_gone")
+    if match is not None:
+        told = normal(match.values["address"])
+        saying = [one for one in starts if any(told == address for address in _said_gone(one.lines))]
+        # a k3s whose address went away while it ran says so as well, but not when it has started anew
+        anew = len(saying) > 1 or (len(starts) == 1 and view.facts.unit.restarts > 1 and not view.settled)
+        given |= {told: given.get(told, "")} if anew else {}
+    for address, place in given.items():
+        if address in own or view.facts.network.has(address):
+            continue
+        where = f"kubelet-arg ({place})" if place else "kubelet-arg or a place that is not read"
+        cure = f"node-ip {address} comes from {where}: correct it there, then systemctl restart k3s"
+        sentence = (
+            f"The kubelet is told node-ip {address}, an address that this server does not have (any more), and not by "
+            "k3s' node-ip."
+        )
+        evidence = [f"addresses of this server: {listed(view.facts.network.addresses)}", *view.line("node_ip_gone")]
+        yield Cause("node_ip_elsewhere", sentence, evidence, "", cure, {"old": address})
+
+
+def _said_gone(lines: list[str]) -> list[str]:
+    found = [one for one in journal.matches(lines) if one.name == "node_ip_gone"]
+    return [normal(one.values["address"]) for one in found]
 
 
 def _node_ip_wanted(view: View, wanted: list[str]) -> Iterator[Cause]:
@@ -203,7 +238,7 @@ def _listen_address(view: View, key: str, name: str) -> Iterator[Cause]:
     last = gone[-1]
     family = family_of(last.value) or 4
     # one address would keep the workers' containers out, who come in by docker0's: role k3s refuses any bind-address
-    new = "" if key == "bind-address" else view.choice(family).address
+    new = "" if key == "bind-address" else view.choice(family, last.value).address
     edits, beyond = _everywhere(view, key, {family: new})
     does = "k3s cannot listen" if key == "bind-address" else "pods look for the API server there and reach nobody"
     becomes = f"It becomes {new}." if new else "It is removed: k3s then takes its default."
@@ -215,6 +250,13 @@ def _listen_address(view: View, key: str, name: str) -> Iterator[Cause]:
         f"addresses of this server: {listed(view.facts.network.addresses)}",
     ]
     evidence += view.line("listen_gone") if key == "bind-address" else []
+    if key == "advertise-address" and not new and private(last.value) and not private(view.k3s_choice or last.value):
+        sentence = (
+            f"{last.place} sets advertise-address {last.value}, an address that this server does not have (any more). "
+            f"It is one of a private network, and {view.k3s_choice}, which k3s would take, is not."
+        )
+        yield Cause(name, sentence, evidence, "", f"{RECOVER} -e recover_k3s_node_ip=ADDRESS", {"old": last.value})
+        return
     details = {"old": last.value, "new": new, "edits": [asdict(one) for one in edits]}
     if last.place in beyond or not edits:
         yield Cause(name, sentence, evidence, "", _by_hand(beyond or [last.place], key, new), details)
@@ -231,16 +273,18 @@ def _flannel_interface(view: View) -> Iterator[Cause]:
     interface = network.interface(last.value)
     if _has_address(view, last.value):
         return
-    chosen = view.choice(4).address or view.choice(6).address
+    chosen = view.choice(4, by_flannel=False).address or view.choice(6, by_flannel=False).address
     holder = network.holder(chosen) if chosen else None
     new = holder.name if holder else ""
     remove = not new
     edits = configurations.edits(configuration, "flannel-iface", last.value, new)
     why = "which has no address" if interface is not None else "which does not exist (any more)"
-    agents = [one.name for one in view.facts.api.nodes if not one.control_plane]
-    if not view.node_ip and (agents or _VPN_NAMES.match(last.value)):
+    # an interface may only be late; a public address is none for a node that had a private interface
+    told = view.node_ip or chosen in split_addresses(",".join(configuration.values("node-ip")))
+    unclear = not told and (interface is not None or not private(chosen))
+    if unclear or (not view.node_ip and (view.agents or _VPN_NAMES.match(last.value))):
         sentence = f"{last.place} sets flannel-iface {last.value}, {why}: the nodes reach each other through it."
-        evidence = [f"agents: {listed(agents)}", *view.line("flannel_interface")]
+        evidence = [f"agents: {listed(view.agents)}", *view.line("flannel_interface")]
         yield Cause("flannel_iface_missing", sentence, evidence, "", _bring_up(last.value), {"old": last.value})
         return
     becomes = f"It becomes {new}, which has {chosen}." if new else "It is removed: k3s then takes the default route's."

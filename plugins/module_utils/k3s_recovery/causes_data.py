@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from ansible.module_utils.k3s_recovery.cause import RECOVER, Cause, View, listed
 from ansible.module_utils.k3s_recovery.facts import full
 from ansible.module_utils.k3s_recovery.listeners import AUTHORITIES
+from ansible.module_utils.k3s_recovery.probes import EMPTY
 
 CLOCK_SECONDS = 300  # clocks of this size of difference are no cause
 
@@ -153,7 +154,9 @@ def _database(view: View) -> Iterator[Cause]:
     problem = facts.datastore.problem
     if problem and "readonly" not in problem and not (full_disk and "full" in problem):
         sentence = f"The database {facts.datastore.path} is damaged: {problem}."
-        yield Cause("database_damaged", sentence, [f"SQLite: {problem}", *view.line("database")], "restore")
+        details = {"missing": True} if problem == EMPTY else {}
+        evidence = [f"SQLite: {problem}", *view.line("database")]
+        yield Cause("database_damaged", sentence, evidence, "restore", details=details)
     elif view.line("database") and not full_disk:
         sentence = f"k3s cannot use its database {facts.datastore.path}."
         yield Cause("database_damaged", sentence, view.line("database"), "restore")
@@ -193,9 +196,9 @@ def _missing(view: View) -> Iterator[Cause]:
             "restore a backup (playbooks/restore.yml); without one, only a new cluster remains, which no kubeconfig "
             f"and no token of before fits: -e recover_k3s_delete_cluster={facts.hostname}"
         )
-        yield Cause("database_missing_all_gone", sentence, evidence, "", cure)
+        yield Cause("database_missing_all_gone", sentence, evidence, "", cure, {"missing": True})
         return
     sentence = (
         "The database is gone, the certificates are there: a start makes an empty cluster with the same authority."
     )
-    yield Cause("database_damaged", sentence, evidence, "restore")
+    yield Cause("database_damaged", sentence, evidence, "restore", details={"missing": True})

@@ -14,7 +14,7 @@ from ansible.module_utils.k3s_recovery.configuration import ConfigurationError
 from ansible.module_utils.k3s_recovery.diagnosis import Cause, Diagnosis
 from ansible.module_utils.k3s_recovery.expected import expected_inventory, remember_inventory
 from ansible.module_utils.k3s_recovery.ladder import Choice, Wishes, plan
-from ansible.module_utils.k3s_recovery.machine import Machine, MachineError
+from ansible.module_utils.k3s_recovery.machine import Machine, MachineError, NoDatastoreError
 from ansible.module_utils.k3s_recovery.record import Record, RecordError, RungEntry
 from ansible.module_utils.k3s_recovery.rungs import RUNGS
 from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError, Settings
@@ -26,6 +26,7 @@ FAILURES = (RungError, MachineError, BackupError, ConfigurationError, DatabaseEr
 # Rungs after which the cluster is another one, or an older one of its own.
 NEW_CLUSTER = "delete_cluster"
 LEFT_ON = "safe_mode_left_on"
+REPLACED = "cluster_replaced"
 RESTORING = ("restore", "snapshot_restore")
 # Rungs with which something is lost for good.
 LOSING = ("node_object", *RESTORING, NEW_CLUSTER)
@@ -172,9 +173,7 @@ class Climb:
         self._record.save()
         state = "undone"
         try:
-            entry.undone = rung.undo(context)
-            # as it was found: crashing again and again, maybe, but not stopped
-            self._machine.start()
+            entry.undone = f"{rung.undo(context)} {self._start_as_found()}".strip()
         except RungError as error:
             # a rung's own reason, for which k3s must not be started
             state, entry.undone = "failed", f"Undoing it failed: {error}"
@@ -183,19 +182,33 @@ class Climb:
         words = [f"It did not heal: {problem.rstrip('.')}.", entry.undone]
         return self._end(entry, state, " ".join(word for word in words if word))
 
+    def _start_as_found(self) -> str:
+        """After an undo: crashing again and again, maybe, but not stopped if it was not; why not, as a sentence, or "".
+
+        One without its datastore stays stopped. Raises MachineError.
+        """
+        if self._record.before.get("stopped"):
+            return ""
+        try:
+            self._machine.start()
+        except NoDatastoreError as error:
+            return f"{error}."
+        return ""
+
     def _start_anyway(self) -> str:
         """After a step that could not be written down or undone; how k3s was left, as a sentence."""
         try:
-            self._machine.start()
+            why_not = self._start_as_found()
         except FAILURES as error:
             return f"k3s may be stopped, and was not started: {error}. When that is cured: systemctl start k3s"
-        return "k3s was started, as it was found."
+        if self._record.before.get("stopped"):
+            return "k3s was stopped when it was found, and was not started."
+        return why_not or "k3s was started, as it was found."
 
     def _undo_after_kill(self, entry: RungEntry, rung: Rung, diagnosis: Diagnosis) -> str:
         context = self._context(entry, diagnosis)
         try:
-            entry.undone = rung.undo(context)
-            self._machine.start()
+            entry.undone = f"{rung.undo(context)} {self._start_as_found()}".strip()
         except (*FAILURES, RecordError) as error:
             started = "" if isinstance(error, RungError) else f" {self._start_anyway()}"
             raise ClimbError(
@@ -241,17 +254,22 @@ class Climb:
         self._record.save()
         return Outcome("", "", "failed", 0.0, self._record.problem, done=True, healed=False)
 
-    def _still_wrong(self) -> str:
-        """Causes that a k3s that runs can have as well, an advertised address that nobody has for example."""
+    def _still_wrong(self, names: set[str]) -> str:
+        """Causes that a k3s that runs can have as well, an advertised address that nobody has for example.
+
+        Another cluster than the last backup's is one, unless a rung of `names` has brought it on purpose.
+        """
         causes = self._machine.diagnose(self._settings.node_ip).causes
-        return " ".join(cause.sentence for cause in causes if cause.rung and cause.id != LEFT_ON)
+        never = REPLACED if not names.intersection({NEW_CLUSTER, *RESTORING}) else ""
+        wrong = [cause for cause in causes if (cause.rung or cause.id == never) and cause.id != LEFT_ON]
+        return " ".join(cause.sentence for cause in wrong)
 
     def _verify(self, context: Context) -> str:
         """Why it is not healed; "" when it is. Counts what was kept."""
-        problem = context.wait_up(stable=self._settings.stable_seconds) or self._still_wrong()
+        names = {entry.name for entry in self._record.rungs if entry.state in ("healed", "kept", "verifying")}
+        problem = context.wait_up(stable=self._settings.stable_seconds) or self._still_wrong(names)
         if problem:
             return problem
-        names = {entry.name for entry in self._record.rungs if entry.state in ("healed", "kept", "verifying")}
         missing = self._missing(context, new_cluster=NEW_CLUSTER in names)
         key = str(self._record.before.get("service_key", ""))
         same_key = verify.service_key(self._machine, context.data) == key if key else None
@@ -275,7 +293,8 @@ class Climb:
         self._record.kept = verify.summary(after)
         before = expected_inventory(self._record)
         if before is None:
-            return []
+            older = verify.older_than(context.diagnosis.facts.get("kept") or {}, after)
+            return [older] if older else []
         another = verify.another(before, after)
         if another:
             return [another, *verify.differences(before, after)]
@@ -289,6 +308,8 @@ def remember(machine: Machine, record: Record, diagnosis: Diagnosis) -> None:
     facts: dict[str, Any] = diagnosis.facts
     data = str(facts.get("data_dir") or DATA_FOLDER)
     record.before["service_key"] = verify.service_key(machine, data)
+    # such a k3s is not started by an undo
+    record.before["stopped"] = (facts.get("unit") or {}).get("active") == "inactive"
     record.before["node_name"] = str(facts.get("node_name") or "")
     nodes = (facts.get("api") or {}).get("nodes") or []
     record.before["addresses"] = [address for node in nodes for address in node.get("internal_ips", [])]

@@ -7,7 +7,7 @@ alphabetical order, where the last one wins and `key+` adds, then the command li
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ SINGLE = frozenset({
     "bind-address", "advertise-address", "flannel-iface", "flannel-backend", "data-dir", "node-name", "cluster-init",
     "server", "datastore-endpoint", "token", "token-file", "disable-network-policy", "https-listen-port", "config",
     "write-kubeconfig", "vpn-auth", "vpn-auth-file", "etcd-snapshot-dir",
-    "with-node-id",
+    "with-node-id", "kubelet-arg",
 })  # fmt: skip
 SECRETS = frozenset({"token", "vpn-auth"})
 HIDDEN = SECRETS | {"datastore-endpoint"}  # no text that holds their value is kept
@@ -46,9 +46,10 @@ class ConfigurationError(Exception):
 class Setting:
     """One value of one option, and where it stands. A list option has one of these for each value.
 
-    `value` is empty for secrets, and of datastore-endpoint only its kind is kept. `start` and `end` are the value's
-    characters in the file, also a secret's, without the quotes round it; -1 where they cannot be told. `whole` is the
-    text, at `whole_start`, that goes when the option is removed; empty where it holds a secret or more than the option.
+    `value` is empty for secrets; of datastore-endpoint only its kind is kept, of kubelet-arg only a node-ip. `start`
+    and `end` are the value's characters in the file, also a secret's, without the quotes round it; -1 where they cannot
+    be told. `whole` is the text, at `whole_start`, that goes when the option is removed; empty where it holds a secret
+    or more than the option.
     """
 
     key: str
@@ -118,6 +119,9 @@ class Configuration:
 def _shown(key: str, value: str) -> str:
     if key in SECRETS:
         return ""
+    # of the kubelet's arguments only this one matters here
+    if key == "kubelet-arg":
+        return value if value.lstrip("-").startswith("node-ip=") else ""
     # an endpoint holds a password
     return value.partition(":")[0] if key == "datastore-endpoint" else value
 
@@ -276,11 +280,32 @@ def _from_files(
     return every, problems, certain
 
 
-def edits(configuration: Configuration, key: str, old: str, new: str) -> list[Edit]:
+def _removal(configuration: Configuration, one: Setting, gone: Collection[str]) -> tuple[int, str, str] | None:
+    """What goes with the values `gone`: where, its text, the values; None where that cannot be told.
+
+    The option as it stands there when no other value of it stays, else this value with its comma or its line.
+    """
+    same = [
+        other
+        for other in configuration.settings
+        if (other.file, other.whole_start, other.key) == (one.file, one.whole_start, one.key)
+    ]
+    staying = [other for other in same if other.value not in gone]
+    if not one.whole or any(other.start < 0 for other in staying):
+        return None
+    if not staying:
+        return one.whole_start, one.whole, ", ".join(other.value for other in same)
+    later = any(other.start > one.start for other in staying)
+    place = yaml_places.item(one.whole, one.start - one.whole_start, one.end - one.whole_start, later=later)
+    return (one.whole_start + place[0], one.whole[slice(*place)], one.value) if place else None
+
+
+def edits(configuration: Configuration, key: str, old: str, new: str, *, gone: Collection[str] = ()) -> list[Edit]:
     """The edits that replace the value `old` of `key` by `new` in every file, also where another one wins over it.
 
-    An empty `new` removes the option there; an empty `old` adds it to config.yaml. Places that cannot be edited safely
-    are left out; `unreachable` tells them. None for a secret: what an edit holds is shown and kept.
+    An empty `new` removes the value there, and the option where it has no other but those that are `gone` as well; an
+    empty `old` adds it to config.yaml. Places that cannot be edited safely are left out; `unreachable` tells them. None
+    for a secret: what an edit holds is shown and kept.
     """
     if key in HIDDEN:
         return []
@@ -295,27 +320,25 @@ def edits(configuration: Configuration, key: str, old: str, new: str) -> list[Ed
         if new:
             sentence = f"{one.place}: {key} {old} becomes {new}"
             found.append(Edit(one.file, one.line, one.start, old, new, sentence, one.source))
-        elif one.whole and all(other.offset != one.whole_start or other.file != one.file for other in found):
-            found.append(
-                Edit(
-                    one.file,
-                    one.line,
-                    one.whole_start,
-                    one.whole,
-                    "",
-                    f"{one.place}: {key} {old} is removed",
-                    one.source,
-                )
-            )
+            continue
+        removal = _removal(configuration, one, {old, *gone})
+        if removal is not None and all((other.file, other.offset) != (one.file, removal[0]) for other in found):
+            offset, text, values = removal
+            sentence = f"{one.place}: {key} {values} is removed"
+            found.append(Edit(one.file, one.line, offset, text, "", sentence, one.source))
     return found
 
 
-def unreachable(configuration: Configuration, key: str, old: str, *, remove: bool = False) -> list[str]:
+def unreachable(
+    configuration: Configuration, key: str, old: str, *, remove: bool = False, gone: Collection[str] = ()
+) -> list[str]:
     """The places of the value `old` that `edits` leaves out, as file:line."""
     return [
         one.place
         for one in configuration.settings
-        if one.key == key and one.value == old and (one.start < 0 or (remove and not one.whole))
+        if one.key == key
+        and one.value == old
+        and (one.start < 0 or (remove and _removal(configuration, one, {old, *gone}) is None))
     ]
 
 
@@ -334,7 +357,8 @@ def _already(text: str, changes: list[Edit]) -> bool:
     shift = 0
     for one in sorted(changes, key=lambda change: change.offset):
         start = one.offset + shift
-        if text[start : start + len(one.after)] != one.after:
+        # of what was removed nothing shows but that it is not there
+        if text[start : start + len(one.after)] != one.after or (not one.after and one.before in text):
             return False
         shift += len(one.after) - len(one.before)
     return True
@@ -348,7 +372,8 @@ def apply(changes: Sequence[Edit], root: Path = Path("/")) -> list[str]:
     """
     results: dict[str, str] = {}
     for file in dict.fromkeys(one.file for one in changes):
-        own = [one for one in changes if one.file == file]
+        # two causes may ask for the same
+        own = list({(one.offset, one.before, one.after): one for one in changes if one.file == file}.values())
         text = read_text(root / file.lstrip("/"))
         new = _replace(text, own)
         if new is None:

@@ -1,4 +1,7 @@
-"""etcd's files while a snapshot is put back: k3s moves them to `etcd-old-<time>` first and has no way back itself."""
+"""Whether k3s has its datastore, without which a start makes a new, empty cluster.
+
+Also etcd's files while a snapshot is put back: k3s moves them to `etcd-old-<time>` first and has no way back itself.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,12 @@ from pathlib import Path
 def put_aside(db: Path) -> list[str]:
     """Names of the folders in `db` (of the server's state) that k3s moved etcd's files to, the oldest first."""
     return sorted(path.name for path in db.glob("etcd-old-*") if path.is_dir())
+
+
+def is_missing(db: Path) -> bool:
+    """Whether `db` (of the server's state) holds neither a database, one without content included, nor etcd's files."""
+    database = db / "state.db"
+    return not (db / "etcd").exists() and not (database.exists() and database.stat().st_size)
 
 
 def would_begin_anew(db: Path) -> str:

@@ -105,6 +105,7 @@ class Facts:
             "disks": [asdict(one) for one in self.disks],
             "safe_mode": self.safe_mode,
             "missing": self.gone,
+            "kept": asdict(self.kept) if self.kept else None,
             "memory_available_bytes": self.memory_available_bytes,
             "journal": [journals.quote(line) for line in last[-10:]],
             "journal_problem": self.journal.problem,

@@ -19,6 +19,8 @@ FALLBACKS = {
 # Causes for which the diagnosis names no rung, since it depends on a backup or on time.
 WAITING = "waiting_for_address"
 GONE = "database_missing_all_gone"
+# What may start k3s where its database is missing: anything else would make it begin a new, empty cluster.
+WITHOUT_DATABASE = ("restore",)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def plan(causes: Sequence[Cause], wishes: Wishes, tried: Collection[str] = ()) -
     """The rungs that would be tried if none healed, in that order: each cause's own first, then what else helps.
 
     The deletion stands at the end, and only where it was asked for by name and nothing waits for a person: a wrong
-    clock or a full disk is no reason to lose a cluster.
+    clock or a full disk is no reason to lose a cluster. Without a database the restore is the only other one.
     """
     own: dict[str, str] = {}
     further: dict[str, str] = {}
@@ -66,7 +68,9 @@ def plan(causes: Sequence[Cause], wishes: Wishes, tried: Collection[str] = ()) -
     else:
         ordered = [Choice(name, own[name]) for name in LADDER if name in own]
         ordered += [Choice(name, further[name]) for name in LADDER if name in further and name not in own]
-    allowed = [choice for choice in ordered if choice.rung != DELETE]
+    missing = any(cause.id == GONE or cause.details.get("missing") for cause in causes)
+    possible = WITHOUT_DATABASE if missing else LADDER
+    allowed = [choice for choice in ordered if choice.rung in possible and choice.rung != DELETE]
     for_a_person = any(not first_rung(cause, wishes) and cause.id != GONE for cause in causes)
     if wishes.allow_delete and causes and not for_a_person and (not wishes.only or DELETE in wishes.only):
         allowed.append(Choice(DELETE, causes[0].id))

@@ -24,7 +24,7 @@ from ansible.module_utils.k3s_node import KUBECONFIG, Api, UnitState, unit_state
 from ansible.module_utils.k3s_recovery import diagnosis as judging
 from ansible.module_utils.k3s_recovery import facts
 from ansible.module_utils.k3s_recovery.configuration import settings_with_places
-from ansible.module_utils.k3s_recovery.etcd_folder import would_begin_anew
+from ansible.module_utils.k3s_recovery.etcd_folder import is_missing, would_begin_anew
 from ansible.module_utils.kine_database import Inventory, inventory
 
 NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105  (a path)
@@ -39,6 +39,10 @@ def since_boot() -> float:
 
 class MachineError(Exception):
     """A step on the server failed; the text says which, why and, where known, the cure."""
+
+
+class NoDatastoreError(MachineError):
+    """k3s was not started: without its datastore it would make a new, empty cluster."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,11 @@ class Machine(Protocol):
     def unit(self) -> UnitState:
         """The unit now."""
 
-    def start(self) -> None:
-        """Start k3s without waiting for it. Raises MachineError."""
+    def start(self, *, new_cluster: bool = False) -> None:
+        """Start k3s without waiting for it. Raises MachineError.
+
+        NoDatastoreError where its own datastore is not there, unless a `new_cluster` is what is wanted.
+        """
 
     def stop(self) -> None:
         """Stop k3s, also one that crashes again and again, and forget its failures. Raises MachineError."""
@@ -190,12 +197,18 @@ class Server:
         if done.code != 0:
             raise MachineError(f"'systemctl {' '.join(arguments)}' failed: {done.words}")
 
-    def start(self) -> None:
+    def start(self, *, new_cluster: bool = False) -> None:
         """By systemctl; the unit's start has no time limit, so nobody waits for it here."""
-        data = settings_with_places(self.path("/")).text("data-dir", DATA_FOLDER)
-        why_not = would_begin_anew(self.path(f"{data}/server/db"))
+        settings = settings_with_places(self.path("/"))
+        data = settings.text("data-dir", DATA_FOLDER)
+        db = self.path(f"{data}/server/db")
+        why_not = would_begin_anew(db)
         if why_not:
-            raise MachineError(f"k3s was not started: {why_not}")
+            raise NoDatastoreError(f"k3s was not started: {why_not}")
+        # a datastore elsewhere is none of these files
+        local = settings.text("datastore-endpoint") in {"", "sqlite"}
+        if local and not new_cluster and is_missing(db):
+            raise NoDatastoreError(no_datastore(str(db), data))
         if self.unit().stale:
             self._systemctl("daemon-reload")
         self._systemctl("--no-block", "start", UNIT)
@@ -264,6 +277,14 @@ class Server:
     def read_member(self, backup: store.Backup, name: str) -> bytes:
         """With the identity, where the backup is encrypted."""
         return read_member(backup, name, identity=self._identity)
+
+
+def no_datastore(db: str, data: str) -> str:
+    """Why k3s was not started, and the cure."""
+    return (
+        f"k3s was not started: there is no database in {db}, and it would make a new, empty cluster. Mount the disk of "
+        f"{data} if it is not (findmnt -T {data}), or put a backup back (playbooks/restore.yml), then run again"
+    )
 
 
 def _rest(error: HTTPError) -> bytes:

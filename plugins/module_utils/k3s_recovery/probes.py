@@ -25,6 +25,7 @@ from ansible.module_utils.k3s_recovery.addresses import normal
 
 # A database up to this size is read wholly when k3s does not run; 64 MiB take some 0.2 s.
 QUICK_CHECK_BYTES = 64 << 20
+EMPTY = "it is empty"  # of a database: the same as none
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Datastore:
     size: int = 0
     revision: int = 0  # the newest one; it never goes back while the database is the same
     namespaces: list[str] = field(default_factory=list)
+    nodes: list[str] = field(default_factory=list)
 
 
 def _run(command: Sequence[str], stdin: bytes = b"") -> tuple[int, str]:
@@ -189,7 +191,7 @@ def database(path: Path, secret: str, *, whole: bool) -> Datastore:
     """Look into kine's SQLite file: can it be read (`whole`: every page, if it is not too large), and its token."""
     size = path.stat().st_size
     if size == 0:
-        return Datastore("sqlite", str(path), "it is empty", size=0)
+        return Datastore("sqlite", str(path), EMPTY, size=0)
     try:
         with contextlib.closing(_open(path)) as connection:
             if whole and size <= QUICK_CHECK_BYTES:
@@ -197,7 +199,7 @@ def database(path: Path, secret: str, *, whole: bool) -> Datastore:
                 if told != ["ok"]:
                     return Datastore("sqlite", str(path), _words(told), size=size)
             row = connection.execute("SELECT id FROM kine ORDER BY id DESC LIMIT 1").fetchone()
-            namespaces = _namespaces(connection)
+            namespaces, nodes = _names(connection, "namespaces"), _names(connection, "minions")
             query = (
                 "SELECT DISTINCT name FROM kine WHERE name >= '/bootstrap/' AND name < '/bootstrap0' AND deleted = 0"
             )
@@ -209,12 +211,13 @@ def database(path: Path, secret: str, *, whole: bool) -> Datastore:
         return Datastore("sqlite", str(path), problem, size=size)
     own = hashlib.sha256(secret.encode()).hexdigest()[:12] if secret else ""
     fits = own in keys if own and keys else None
-    return Datastore("sqlite", str(path), "", fits, size, int(row[0]) if row else 0, namespaces)
+    return Datastore("sqlite", str(path), "", fits, size, int(row[0]) if row else 0, namespaces, nodes)
 
 
-def _namespaces(connection: sqlite3.Connection) -> list[str]:
+def _names(connection: sqlite3.Connection, kind: str) -> list[str]:
+    """The names of the objects of a kind that has no namespaces; a Node's key says `minions`."""
     query = "SELECT name, MAX(id), deleted FROM kine WHERE name >= ? AND name < ? GROUP BY name"
-    rows = connection.execute(query, ("/registry/namespaces/", "/registry/namespaces0"))
+    rows = connection.execute(query, (f"/registry/{kind}/", f"/registry/{kind}0"))
     return sorted(str(name).rpartition("/")[2] for name, _id, deleted in rows if not deleted)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +44,18 @@ def internal_addresses(node: dict[str, Any]) -> list[str]:
     return [str(item["address"]) for item in addresses if item.get("type") == "InternalIP"]
 
 
-def see_node(machine: Machine, *, name: str, address: str) -> NodeView:
-    """Look at the node now. `address`: the InternalIP that it must have, several with a comma between; "" for any."""
+def leaving(node: Mapping[str, Any], deleted: Collection[str] = ()) -> bool:
+    """Whether a Node object is on its way out, or is one of the `deleted` ones (their uids): not the one to come."""
+    metadata = node.get("metadata", {})
+    return bool(metadata.get("deletionTimestamp")) or metadata.get("uid") in deleted
+
+
+def see_node(machine: Machine, *, name: str, address: str, deleted: Collection[str] = ()) -> NodeView:
+    """Look at the node now.
+
+    `address`: the InternalIP that it must have, several with a comma between; "" for any. `deleted`: uids of Node
+    objects that were deleted and do not count.
+    """
     try:
         answer = machine.request("GET", "/api/v1/nodes")
     except MachineError as error:
@@ -55,6 +66,8 @@ def see_node(machine: Machine, *, name: str, address: str) -> NodeView:
     node = nodes.get(name)
     if node is None:
         return NodeView(f"there is no node {name} (there is: {', '.join(nodes) or 'none'})", {})
+    if leaving(node, deleted):
+        return NodeView(f"node {name} is being deleted", node)
     conditions = node.get("status", {}).get("conditions") or []
     ready = [item for item in conditions if item.get("type") == "Ready"]
     found = internal_addresses(node)
@@ -100,10 +113,13 @@ class Watch:
         return ""
 
 
-def wait_until_up(machine: Machine, *, name: str, address: str, timeout: float, stable: float) -> str:
+def wait_until_up(
+    machine: Machine, *, name: str, address: str, timeout: float, stable: float, deleted: Collection[str] = ()
+) -> str:
     """Wait until k3s is up, its node right, and both stay so; why that did not happen, or "".
 
-    `timeout`: seconds until it has to be up; `stable`: seconds for which the same start has to run then.
+    `timeout`: seconds until it has to be up; `stable`: seconds for which the same start has to run then; `deleted`: as
+    for `see_node`.
     """
     watch = Watch(machine)
     deadline = machine.uptime() + timeout
@@ -111,7 +127,8 @@ def wait_until_up(machine: Machine, *, name: str, address: str, timeout: float, 
         hopeless = watch.look()
         if hopeless:
             return hopeless
-        problem = see_node(machine, name=name, address=address).problem if watch.running else watch.words
+        seen = see_node(machine, name=name, address=address, deleted=deleted).problem if watch.running else ""
+        problem = seen if watch.running else watch.words
         if not problem and watch.running_seconds >= stable:
             return ""
         # once it is up only a new start can take away the time that it needs to prove itself
@@ -160,6 +177,18 @@ def another(before: Inventory, after: Inventory) -> str:
     if own and own.isdisjoint(after.namespaces):
         return f"of its namespaces none is left ({', '.join(sorted(own))})"
     return ""
+
+
+def older_than(kept: Mapping[str, Any], after: Inventory) -> str:
+    """Why this is not the cluster of the last backup, of which `kept` (facts.Kept) tells; "" where nothing does."""
+    if not kept or after.revision >= int(kept["revision"]):
+        return ""
+    missing = [name for name in kept["namespaces"] if name not in after.namespaces]
+    without = f", without the namespaces {', '.join(missing)}" if missing else ""
+    return (
+        f"its database is at revision {after.revision}, and was at {kept['revision']} in the backup {kept['backup']}"
+        f"{without}"
+    )
 
 
 def fewer(before: Inventory, after: Inventory) -> list[str]:

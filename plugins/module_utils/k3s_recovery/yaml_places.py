@@ -21,6 +21,8 @@ _KEY = re.compile(
     r"""(?P<indent>[ ]*)(?P<quote>["']?)(?P<key>[A-Za-z0-9_.-]+\+?)(?P=quote)[ \t]*:(?=[ \t\r\n]|$)[ \t]*"""
 )
 _ITEM = re.compile(r"[ ]*-(?=[ \t\r\n]|$)[ \t]*")
+_COMMA_BEHIND = re.compile(r"[ \t]*,[ \t]*")
+_COMMA_BEFORE = re.compile(r",[ \t]*(?:\r?\n[ \t]*)?$")
 _BLANK = re.compile(r"[ \t]*(#.*)?\r?\n?$")
 
 
@@ -57,6 +59,23 @@ class Document:
     problem: str = ""
     problem_line: int = 0
     certain: bool = True
+
+
+def item(text: str, start: int, end: int, *, later: bool) -> tuple[int, int] | None:
+    """What goes with the value at `start`, of a list that keeps others: its quotes, and its comma or its line.
+
+    With one that stays `later` in the list the comma behind it, else the one before it: so no two that go share one.
+    None where it stands in another way.
+    """
+    quote = text[start - 1] if start else ""
+    if quote in {"'", '"'} and text[end : end + 1] == quote:
+        start, end = start - 1, end + 1
+    comma = _COMMA_BEHIND.match(text, end) if later else _COMMA_BEFORE.search(text[:start])
+    if comma is not None:
+        return (start, comma.end()) if later else (comma.start(), end)
+    line = _line_start(text, start)
+    dash = _ITEM.fullmatch(text, line, start)
+    return (line, _line_end(text, end)) if dash and _BLANK.match(text[end : _line_end(text, end)]) else None
 
 
 def parse(text: str) -> Document:

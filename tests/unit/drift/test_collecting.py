@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import pytest
 from ansible.module_utils.drift import (
+    collect,
     containers,
     engine,
     network,
@@ -26,6 +27,7 @@ from ansible.module_utils.drift import (
     system,
     users,
 )
+from ansible.module_utils.drift.findings import Comparison
 from ansible.module_utils.drift.probes import Probe, UnansweredError, ask
 from ansible.module_utils.drift.reading import keyed
 
@@ -491,3 +493,31 @@ def test_only_the_applications_images_are_asked_for() -> None:
         }
     }
     assert registry.application_images(record, "ghcr.io/x/y") == {"ghcr.io/x/y/backend:1": "sha256:a"}
+
+
+# -- the node's addresses
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"config.yaml": 'node-ip: [10.0.0.5, "FD00::0:5"]\n'}, "10.0.0.5,fd00::5"),
+        ({"config.yaml": "node-ip:\n  - 10.0.0.5\n  - fd00::5\n"}, "10.0.0.5,fd00::5"),
+        ({"config.yaml": "node-ip: 10.0.0.5,fd00::5\n"}, "10.0.0.5,fd00::5"),
+        ({"config.yaml": "node-ip: 10.0.0.4\n", "config.yaml.d/9.yml": "node-ip: 10.0.0.5\n"}, "10.0.0.5"),
+        ({"../../systemd/system/k3s.service": "[Service]\nExecStart=/k3s server --node-ip=10.0.0.5\n"}, "10.0.0.5"),
+        ({"config.yaml": "debug: true\n"}, ""),
+        ({}, ""),
+    ],
+)
+def test_node_ip_is_read_as_k3s_reads_it(tmp_path: Path, files: dict[str, str], told: str) -> None:
+    folder = tmp_path / "etc/rancher/k3s"
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    assert collect.node_ip(tmp_path) == told
+    facts = {"addresses": ["10.0.0.5", "fd00::5"], "default_route": True}
+    result = Comparison("all")
+    network.compare_addresses(result, {"node_ip": told.upper(), "docker_bridge": ""}, facts)
+    assert not result.findings

@@ -49,6 +49,51 @@ def test_the_address_that_a_node_should_have(seen: Any, address: str) -> None:
     assert addresses.choose(seen).address == address
 
 
+PUBLIC = Interface("eth0", "physical", ["203.0.113.5/24"], True)
+LATE = Interface("enp7s0", "physical", [], True)
+MOVED = Interface("enp7s0", "physical", ["10.0.0.9/24"], True)
+OUTSIDE = (Route("0.0.0.0/0", "eth0", 100, "203.0.113.1"),)
+
+
+@pytest.mark.parametrize(
+    ("seen", "flannel", "old", "address", "reason"),
+    [
+        (MOVED, "enp7s0", "10.0.0.2", "10.0.0.9", "the address of flannel-iface enp7s0"),
+        (LATE, "enp7s0", "10.0.0.2", "", "flannel-iface enp7s0 has no address"),
+        (LATE, "gone0", "10.0.0.2", "", "flannel-iface gone0 has no address"),
+        (MOVED, "", "10.0.0.2", "10.0.0.9", "the address in the same network as 10.0.0.2"),
+        (LATE, "", "10.0.0.2", "", "10.0.0.2 is an address of a private network, and 203.0.113.5 is not"),
+        (MOVED, "", "192.168.7.2", "", "192.168.7.2 is an address of a private network, and 203.0.113.5 is not"),
+        (MOVED, "eth0", "10.0.0.2", "", "10.0.0.2 is an address of a private network, and 203.0.113.5 is not"),
+        # a public one may become another
+        (MOVED, "", "198.51.100.7", "203.0.113.5", "the address of the default route's interface"),
+        (MOVED, "", "", "203.0.113.5", "the address of the default route's interface"),
+    ],
+)
+def test_a_private_address_does_not_become_a_public_one(
+    seen: Any, flannel: str, old: str, address: str, reason: str
+) -> None:
+    seen = network(PUBLIC, seen, routes=OUTSIDE)
+    choice = addresses.choose(seen, flannel=flannel, old=[old] if old else [])
+    assert (choice.address, choice.reason) == (address, reason)
+    assert "203.0.113.5" in choice.candidates
+    # somebody who names it means it
+    assert addresses.choose(seen, "203.0.113.5", flannel=flannel, old=[old]).address == "203.0.113.5"
+
+
+def test_an_address_of_its_own_is_the_nodes_whatever_it_had_before() -> None:
+    pinned = Interface("k3s-node", "pinned", ["192.0.2.1/32"], True)
+    assert addresses.choose(network(PUBLIC, pinned), flannel="enp7s0", old=["10.0.0.2"]).address == "192.0.2.1"
+
+
+def test_of_two_uplinks_in_the_same_network_the_default_routes_counts() -> None:
+    two = network(ETH0, Interface("eth1", "physical", ["10.0.0.7/24"], True))
+    assert addresses.choose(two, old=["10.0.0.2"]).address == "10.0.0.5"
+    several = addresses.choose(network(*two.interfaces, routes=()), old=["10.0.0.2"])
+    assert (several.address, several.candidates) == ("", ["10.0.0.5", "10.0.0.7"])
+    assert not addresses.private("no address")
+
+
 @pytest.mark.parametrize(
     ("seen", "candidates"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import stat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ facts = importlib.import_module("ansible.module_utils.k3s_recovery.facts")
 places = importlib.import_module("ansible.module_utils.k3s_recovery.yaml_places")
 words = importlib.import_module("ansible.module_utils.k3s_recovery.unit_words")
 
+UNIT = "/etc/systemd/system/k3s.service"
 # as the vendor's install script writes it
 VENDOR_UNIT = """\
 [Service]
@@ -320,3 +322,62 @@ def test_one_line_of_json_loses_nothing(tmp_path: Path) -> None:
     assert configuration.unreachable(found, "flannel-iface", "wg0", remove=True) == [f"{CONFIG}:1"]
     correct(tmp_path, found, "flannel-iface", "wg0", "eth0")
     assert (tmp_path / CONFIG.lstrip("/")).read_text() == text.replace("wg0", "eth0")
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("node-ip: 10.0.0.9,10.0.0.2,fd00::9\n", "node-ip: 10.0.0.9,fd00::9\n"),
+        ("node-ip: '10.0.0.2, fd00::9' # mine\n", "node-ip: 'fd00::9' # mine\n"),
+        ("node-ip: 10.0.0.9 , 10.0.0.2\n", "node-ip: 10.0.0.9 \n"),
+        ("node-ip: [10.0.0.9, \"10.0.0.2\", 'fd00::9']\n", "node-ip: [10.0.0.9, 'fd00::9']\n"),
+        ("node-ip: [10.0.0.9,\n  '10.0.0.2']\n", "node-ip: [10.0.0.9]\n"),
+        ("node-ip:\n  - 10.0.0.9\n  - 10.0.0.2 # old\n  - fd00::9\n", "node-ip:\n  - 10.0.0.9\n  - fd00::9\n"),
+        ('node-ip:\n- "10.0.0.2"\n- 10.0.0.9\ndebug: true\n', "node-ip:\n- 10.0.0.9\ndebug: true\n"),
+        ("node-ip:\n- 10.0.0.9\n- 10.0.0.2", "node-ip:\n- 10.0.0.9\n"),
+        ("node-ip: [10.0.0.2]\ndebug: true\n", "debug: true\n"),
+    ],
+)
+@pytest.mark.usefixtures("reader")
+def test_a_value_is_removed_and_the_others_stay(tmp_path: Path, text: str, left: str) -> None:
+    found = server(tmp_path, {CONFIG: text})
+    assert configuration.unreachable(found, "node-ip", "10.0.0.2", remove=True) == []
+    changes = configuration.edits(found, "node-ip", "10.0.0.2", "")
+    configuration.apply(changes, tmp_path)
+    assert (tmp_path / CONFIG.lstrip("/")).read_text() == left
+    # a second time it is there already
+    assert configuration.apply(changes, tmp_path) == []
+
+
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=5),
+    st.sampled_from(["{}", "'{}'", "[{}]", "lines"]),
+    st.booleans(),
+)
+def test_any_values_go_together_and_the_others_stay(stays: list[bool], style: str, exact: bool) -> None:
+    values = [f"10.0.0.{number}" for number in range(len(stays))]
+    gone = [value for value, kept in zip(values, stays, strict=True) if not kept]
+    many = "".join(f"\n- {value}" for value in values) if style == "lines" else style.format(", ".join(values))
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "HAS_YAML", exact)
+        found = server(Path(folder), {CONFIG: f"node-ip: {many}\n"})
+        changes = [edit for value in gone for edit in configuration.edits(found, "node-ip", value, "", gone=gone)]
+        configuration.apply(changes, Path(folder))
+        after = configuration.settings_with_places(Path(folder))
+    assert after.values("node-ip") == [value for value in values if value not in gone]
+
+
+def test_a_value_of_the_units_command_line_is_removed(tmp_path: Path) -> None:
+    unit = "[Service]\nExecStart=/usr/local/bin/k3s server --node-ip 10.0.0.9,10.0.0.2 --node-ip=10.0.0.2 --debug\n"
+    found = server(tmp_path, {UNIT: unit})
+    correct(tmp_path, found, "node-ip", "10.0.0.2", "")
+    text = (tmp_path / UNIT.lstrip("/")).read_text()
+    assert text == "[Service]\nExecStart=/usr/local/bin/k3s server --node-ip 10.0.0.9  --debug\n"
+
+
+def test_a_removal_in_a_file_that_has_changed_is_not_done(tmp_path: Path) -> None:
+    found = server(tmp_path, {CONFIG: "node-ip: 10.0.0.2\n"})
+    changes = configuration.edits(found, "node-ip", "10.0.0.2", "")
+    (tmp_path / CONFIG.lstrip("/")).write_text("# by hand\nnode-ip: 10.0.0.2\n")
+    with pytest.raises(configuration.ConfigurationError, match="has changed"):
+        configuration.apply(changes, tmp_path)

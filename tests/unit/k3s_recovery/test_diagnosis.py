@@ -18,6 +18,9 @@ journal = importlib.import_module("ansible.module_utils.k3s_recovery.journal")
 listeners = importlib.import_module("ansible.module_utils.k3s_recovery.listeners")
 probes = importlib.import_module("ansible.module_utils.k3s_recovery.probes")
 
+ladder = importlib.import_module("ansible.module_utils.k3s_recovery.ladder")
+plan, Wishes = ladder.plan, ladder.Wishes
+
 NOW = 1_795_000_000.0
 CONFIG = "/etc/rancher/k3s/config.yaml"
 UNIT_FILE = "/etc/systemd/system/k3s.service"
@@ -128,6 +131,22 @@ def test_node_ip_names_an_address_that_is_gone(tmp_path: Path) -> None:
     assert diagnosis.diagnose(dataclasses.replace(WELL, configuration=after)).healthy
 
 
+@pytest.mark.parametrize(
+    "datastore", [probes.Datastore("none"), probes.Datastore("sqlite", "/db/state.db", probes.EMPTY)]
+)
+def test_a_database_that_is_gone_is_told_from_one_that_is_damaged(tmp_path: Path, datastore: Any) -> None:
+    settings = configured(tmp_path, "node-ip: 10.0.0.9\n")
+    authority = listeners.Certificate("/tls/server-ca.crt", not_before=NOW - 9, not_after=NOW + 9e6)
+    facts = ill(configuration=settings, datastore=datastore, certificates=[authority])
+    found = diagnosis.diagnose(facts).causes
+    assert [(one.id, one.details.get("missing")) for one in found] == [
+        ("node_ip_stale", None),
+        ("database_damaged", True),
+    ]
+    damaged = dataclasses.replace(facts, datastore=probes.Datastore("sqlite", "/db/state.db", "malformed"))
+    assert not diagnosis.diagnose(damaged).causes[1].details
+
+
 def test_it_is_a_cause_before_k3s_has_noticed(tmp_path: Path) -> None:
     gone = dataclasses.replace(NODE, internal_ips=["10.0.0.9"])
     facts = dataclasses.replace(
@@ -143,13 +162,118 @@ def test_dual_stack_replaces_only_what_is_gone(tmp_path: Path) -> None:
     assert found.expected_ip == "fd00::2,10.0.0.2"
 
 
+PUBLIC = addresses.Interface("eth0", "physical", ["203.0.113.5/24"], True)
+OUTSIDE = [addresses.Route("0.0.0.0/0", "eth0", 100, "203.0.113.1")]
+
+
+def with_private(*found: str) -> Any:
+    """A server with a public uplink and a private network on a second interface."""
+    private = addresses.Interface("enp7s0", "physical", list(found), True)
+    return addresses.Network([NETWORK.interfaces[0], PUBLIC, private], OUTSIDE)
+
+
+@pytest.mark.parametrize("text", ["node-ip: 10.0.0.2\nflannel-iface: enp7s0\n", "node-ip: 10.0.0.2\n"])
+def test_a_private_interface_that_is_late_moves_no_node_to_the_public_one(tmp_path: Path, text: str) -> None:
+    facts = ill(network=with_private(), configuration=configured(tmp_path, text))
+    found = diagnosis.diagnose(facts)
+    assert {one.rung for one in found.causes} == {""}
+    assert "recover_k3s_node_ip=ADDRESS" in found.causes[0].cure
+    assert plan(found.causes, Wishes()) == []
+    given = diagnosis.diagnose(facts, node_ip="203.0.113.5")
+    after = {edit["after"] for one in given.causes for edit in one.details["edits"]}
+    assert after == ({"203.0.113.5", "eth0"} if "enp7s0" in text else {"203.0.113.5"})
+
+
+@pytest.mark.parametrize("text", ["node-ip: 10.0.0.2\nflannel-iface: enp7s0\n", "node-ip: 10.0.0.2\n"])
+def test_a_private_interface_with_another_address_stays_the_nodes(tmp_path: Path, text: str) -> None:
+    facts = ill(network=with_private("10.0.0.9/24"), configuration=configured(tmp_path, text))
+    found = diagnosis.diagnose(facts)
+    assert causes(found) == [("node_ip_stale", "configuration")]
+    assert [edit["after"] for edit in found.causes[0].details["edits"]] == ["10.0.0.9"]
+    assert found.expected_ip == "10.0.0.9"
+
+
+@pytest.mark.parametrize("text", ["flannel-iface: enp7s0\n", "flannel-iface: eth9\n", "advertise-address: 10.0.0.2\n"])
+def test_no_other_setting_moves_a_node_to_a_public_network(tmp_path: Path, text: str) -> None:
+    facts = ill(network=with_private(), configuration=configured(tmp_path, text))
+    (cause,) = diagnosis.diagnose(facts).causes
+    assert (cause.rung, "recover_k3s_node_ip=ADDRESS" in cause.cure) == ("", True)
+    (given,) = [one for one in diagnosis.diagnose(facts, node_ip="203.0.113.5").causes if one.id == cause.id]
+    assert given.rung == "configuration"
+
+
+def test_agents_are_known_from_the_database_while_the_api_is_silent(tmp_path: Path) -> None:
+    store = probes.Datastore("sqlite", "/db/state.db", token=True, nodes=["a", "agent"])
+    found = diagnosis.diagnose(ill(configuration=configured(tmp_path, "flannel-iface: eth9\n"), datastore=store))
+    assert causes(found) == [("flannel_iface_missing", "")]
+    assert "agents: agent" in found.causes[0].evidence
+
+
+def gone_line(address: str) -> str:
+    return f'err="failed to validate nodeIP: node IP: \\"{address}\\" not found in the host\'s network interfaces"'
+
+
+@pytest.mark.parametrize(
+    ("text", "starts", "where"),
+    [
+        ("kubelet-arg: [v=2, node-ip=10.0.0.9]\n", 1, f"kubelet-arg ({CONFIG}:1)"),
+        ("kubelet-arg: [node-ip=10.0.0.9]\nnode-ip: 10.0.0.2\n", 2, f"kubelet-arg ({CONFIG}:1)"),
+        # a kubelet's own file, for example
+        ("debug: true\n", 1, "kubelet-arg or a place that is not read"),
+        ("debug: true\n", 2, "kubelet-arg or a place that is not read"),
+    ],
+)
+def test_an_address_that_the_kubelet_gets_past_k3s_is_for_a_person(
+    tmp_path: Path, text: str, starts: int, where: str
+) -> None:
+    lines = [gone_line("10.0.0.9"), INTERFACE]
+    said_of = journal.Journal([journal.Start(str(one), NOW - 99 + one, lines) for one in range(starts)])
+    found = diagnosis.diagnose(ill(configuration=configured(tmp_path, text), journal=said_of))
+    assert causes(found) == [("node_ip_elsewhere", "")]
+    assert f"node-ip 10.0.0.9 comes from {where}: correct it there" in found.causes[0].cure
+    assert plan(found.causes, Wishes()) == []
+
+
+def test_an_address_that_went_away_while_k3s_ran_is_no_setting(tmp_path: Path) -> None:
+    settings = configured(tmp_path, "debug: true\n")
+    before = journal.Start("1", NOW - 99, [gone_line("10.0.0.9")])
+    crashed = journal.Journal([before, journal.Start("2", NOW - 9, [INTERFACE])])
+    assert causes(diagnosis.diagnose(ill(configuration=settings, journal=crashed))) == [
+        ("node_object_stale", "safe_mode")
+    ]
+    running = dataclasses.replace(
+        WELL,
+        configuration=settings,
+        api=probes.ApiState(nodes=[dataclasses.replace(NODE, internal_ips=["10.0.0.9"])]),
+        journal=journal.Journal([dataclasses.replace(before, invocation="now")]),
+    )
+    assert causes(diagnosis.diagnose(running)) == [("waiting_for_address", "restart")]
+
+
+def test_what_another_place_sets_right_goes_as_a_whole_and_once(tmp_path: Path) -> None:
+    line = "[Service]\nExecStart=/usr/local/bin/k3s server --node-ip 10.0.0.2,fd00::2\n"
+    settings = configured(tmp_path, "debug: true\nnode-ip: 10.0.0.9,fd00::9\n", **{UNIT_FILE: line})
+    (cause,) = diagnosis.diagnose(ill(configuration=settings)).causes
+    assert [(edit["before"], edit["after"]) for edit in cause.details["edits"]] == [("node-ip: 10.0.0.9,fd00::9\n", "")]
+    assert "node-ip 10.0.0.9, fd00::9 is removed" in cause.details["edits"][0]["sentence"]
+    configuration.apply([configuration.Edit(**edit) for edit in cause.details["edits"]], tmp_path)
+    assert (tmp_path / CONFIG.lstrip("/")).read_text() == "debug: true\n"
+
+
+def test_one_stale_value_of_a_list_goes_alone(tmp_path: Path) -> None:
+    settings = configured(tmp_path, "node-ip:\n  - 10.0.0.2\n  - 10.0.0.9\n  - fd00::2\n")
+    (cause,) = diagnosis.diagnose(ill(configuration=settings)).causes
+    configuration.apply([configuration.Edit(**edit) for edit in cause.details["edits"]], tmp_path)
+    assert (tmp_path / CONFIG.lstrip("/")).read_text() == "node-ip:\n  - 10.0.0.2\n  - fd00::2\n"
+
+
 def test_no_guess_between_two_uplinks(tmp_path: Path) -> None:
     two = dataclasses.replace(
         NETWORK,
         routes=[],
         interfaces=[*NETWORK.interfaces, addresses.Interface("eth1", "physical", ["10.1.0.2/24"], True)],
     )
-    facts = ill(network=two, configuration=configured(tmp_path, "node-ip: 10.0.0.9\n"))
+    facts = ill(network=two, configuration=configured(tmp_path, "node-ip: 10.9.0.9\n"))
     found = diagnosis.diagnose(facts)
     assert causes(found) == [("node_ip_stale", "")]
     assert "recover_k3s_node_ip=ADDRESS" in found.causes[0].cure

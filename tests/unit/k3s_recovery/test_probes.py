@@ -38,6 +38,7 @@ def database(path: Path, secret: str = SECRET, rows: int = 500) -> Path:
         "INSERT INTO kine (name, deleted, value) VALUES (?, 0, ?)", [("/registry/x", b"y" * 900)] * rows
     )
     rows = [("/registry/namespaces/mine", 0), ("/registry/namespaces/gone", 1)]
+    rows += [("/registry/minions/a", 0), ("/registry/minions/b", 1)]
     connection.executemany("INSERT INTO kine (name, deleted) VALUES (?, ?)", rows)
     connection.commit()
     connection.close()
@@ -48,7 +49,7 @@ def test_a_database_and_its_token(tmp_path: Path) -> None:
     path = database(tmp_path / "state.db")
     before = {one.name for one in tmp_path.iterdir()}
     assert probes.database(path, SECRET, whole=True) == probes.Datastore(
-        "sqlite", str(path), "", True, path.stat().st_size, 503, ["mine"]
+        "sqlite", str(path), "", True, path.stat().st_size, 505, ["mine"], ["a"]
     )
     assert probes.database(path, "another", whole=True).token is False
     assert probes.database(path, "", whole=True).token is None

@@ -13,7 +13,8 @@ from typing import Any
 from ansible.module_utils.backups.store import Backup, BackupError
 from ansible.module_utils.k3s_node import UnitState
 from ansible.module_utils.k3s_recovery.diagnosis import LADDER, Cause, Diagnosis
-from ansible.module_utils.k3s_recovery.machine import SAFE_MODE, Answer, Finished, MachineError
+from ansible.module_utils.k3s_recovery.machine import SAFE_MODE, Answer, Finished, MachineError, NoDatastoreError
+from ansible.module_utils.k3s_recovery.rungs.node_object import FINALIZER
 from ansible.module_utils.kine_database import Inventory
 
 OLD, NEW = "10.0.0.1", "10.0.0.2"
@@ -65,6 +66,10 @@ class FakeServer:
         self.starts = 0
         self.log: list[str] = []
         self.node: dict[str, Any] | None = self._new_node(OLD)
+        self.node["metadata"]["uid"] = "first"
+        # after how many seconds k3s' controller has let a deleted node go; never where it hangs
+        self.controller_seconds = 2.0
+        self.deleting_at = 0.0
         self.node["metadata"]["labels"].update({"tier": "single", "kubernetes.io/os": "linux"})
         self.node["metadata"]["annotations"] = {"owner": "me", "k3s.io/internal-ip": OLD}
         self.node["spec"]["taints"] = [{"key": "only", "value": "mine", "effect": "NoSchedule"}]
@@ -79,6 +84,10 @@ class FakeServer:
         self.restored = False
         # parts of a backup, by its file's name, that may not be put back
         self.unfit: dict[str, set[str]] = {}
+        # as the unit was when it was looked at, where that is not what `unit` says
+        self.found = "activating"
+        # what the last backup tells of the cluster, as facts.Kept
+        self.kept: dict[str, Any] | None = None
         # faults that k3s runs with
         self.harmless: set[str] = set()
         self._files()
@@ -96,7 +105,7 @@ class FakeServer:
             self.path(path).parent.mkdir(parents=True, exist_ok=True)
             self.path(path).write_text(text)
         database = self.path(f"{SERVER}/db/state.db")
-        database.parent.mkdir(parents=True)
+        (database.parent / "etcd" if "etcd_membership" in self.faults else database.parent).mkdir(parents=True)
         connection = sqlite3.connect(database)
         connection.execute("CREATE TABLE kine (id INTEGER PRIMARY KEY, name TEXT, deleted INTEGER, value BLOB)")
         key = hashlib.sha256(TOKEN.encode()).hexdigest()[:12]
@@ -107,7 +116,13 @@ class FakeServer:
     @staticmethod
     def _new_node(address: str) -> dict[str, Any]:
         return {
-            "metadata": {"name": NODE, "uid": "", "labels": {"kubernetes.io/hostname": NODE}, "annotations": {}},
+            "metadata": {
+                "name": NODE,
+                "uid": "",
+                "labels": {"kubernetes.io/hostname": NODE},
+                "annotations": {},
+                "finalizers": [FINALIZER],
+            },
             "spec": {"podCIDR": "10.42.0.0/24"},
             "status": {
                 "addresses": [{"type": "InternalIP", "address": address}],
@@ -115,7 +130,18 @@ class FakeServer:
             },
         }
 
+    def _controller(self) -> None:
+        """What k3s' controller and the API server do with a deleted node; nobody registers it again but a start."""
+        if self.node is None or "deletionTimestamp" not in self.node["metadata"] or self.started_at is None:
+            return
+        finalizers = self.node["metadata"]["finalizers"]
+        if self.clock - max(self.deleting_at, self.started_at) >= self.controller_seconds and FINALIZER in finalizers:
+            finalizers.remove(FINALIZER)
+        if not finalizers:
+            self.node = None
+
     def _call(self, what: str) -> None:
+        self._controller()
         self.calls += 1
         if self.calls == self.kill_at:
             raise Killed(what)
@@ -189,10 +215,12 @@ class FakeServer:
             active_since=0.0,
         )  # fmt: skip
 
-    def start(self) -> None:
+    def start(self, *, new_cluster: bool = False) -> None:
         self._call("start")
         if self.started_at is not None:
             return
+        if not new_cluster and self.datastore != "external" and not self.path(f"{SERVER}/db").exists():
+            raise NoDatastoreError("k3s was not started: there is no database")
         self.log.append("start")
         self.started_at = self.clock
         self.starts += 1
@@ -238,13 +266,18 @@ class FakeServer:
             return Answer(404, {"message": "not found"})
         if method == "DELETE":
             self.log.append("delete node")
-            self.node = None
+            self.node["metadata"]["deletionTimestamp"] = "now"
+            self.deleting_at = self.clock
             return Answer(200)
         if method == "PATCH":
             self.log.append("patch node")
+            metadata = self.node["metadata"]
             for key, value in body.get("metadata", {}).items():
-                self.node["metadata"][key].update(value)
+                metadata[key] = {**metadata[key], **value} if isinstance(value, dict) else value
             self.node["spec"].update(body.get("spec", {}))
+            answer = Answer(200, self._copy())
+            self._controller()
+            return answer
         return Answer(200, self._copy())
 
     def _copy(self) -> dict[str, Any]:
@@ -263,8 +296,10 @@ class FakeServer:
             "file": CONFIG, "line": 1, "offset": 9, "before": OLD, "after": NEW, "source": "yaml",
             "sentence": f"node-ip in {CONFIG}:1 is {NEW} now.",
         }]  # fmt: skip
-        details = {"node_ip_stale": {"edits": edits}}
-        details["certificate_newer_than_datastore"] = {"files": [f"{SERVER}/tls/server-ca.crt"]}  # type: ignore[dict-item]
+        details: dict[str, dict[str, Any]] = {"node_ip_stale": {"edits": edits}}
+        if not self.path(f"{SERVER}/db").exists():
+            details["database_damaged"] = {"missing": True}
+        details["certificate_newer_than_datastore"] = {"files": [f"{SERVER}/tls/server-ca.crt"]}
         wrong = self.wrong()
         if self.path(SAFE_MODE).exists():
             wrong |= {"safe_mode_left_on"}
@@ -280,7 +315,8 @@ class FakeServer:
             facts={
                 "node_name": NODE,
                 "datastore": {"kind": self.datastore or ("etcd" if "etcd_membership" in self.faults else "sqlite")},
-                "unit": {"running_seconds": 0.0},
+                "unit": {"running_seconds": 0.0, "active": self.found},
+                "kept": self.kept,
                 "api": {"nodes": [{"internal_ips": [OLD]}]},
             },
             expected_ip=node_ip or NEW,
@@ -309,6 +345,7 @@ class FakeServer:
         self._call("restore")
         self.log.append(f"restore {sorted(parts)}")
         self.restored = True
+        self.path(f"{SERVER}/db").mkdir(exist_ok=True)
         self.faults -= {"database_damaged"} - self.never_heals
         return ["state.db was put back."]
 

@@ -347,7 +347,7 @@ def test_killed_at_every_moment_and_run_again_it_ends_healthy(tmp_path: Path, fa
         assert not server.path(SAFE_MODE).exists(), moment
         assert not owed(record), moment
         assert server.node is not None
-        if server.node["metadata"]["uid"]:
+        if server.node["metadata"]["uid"] != "first":
             assert server.node["metadata"]["labels"]["tier"] == "single", moment
             assert server.node["spec"]["unschedulable"] is True, moment
         assert record.backup["path"], moment

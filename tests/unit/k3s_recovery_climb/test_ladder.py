@@ -54,6 +54,23 @@ def test_nothing_is_deleted_for_what_a_person_heals(name: str) -> None:
     assert names(cause(name, ""), allow_delete=True, only={"delete_cluster"}) == []
 
 
+@pytest.mark.parametrize(
+    "missing",
+    [
+        Cause("database_damaged", "Gone.", [], "restore", details={"missing": True}),
+        cause("database_missing_all_gone", ""),
+    ],
+)
+def test_without_a_database_nothing_else_starts_k3s(missing: Cause) -> None:
+    stopped = cause("stopped", "restart")
+    assert names(NODE_IP, stopped, missing, have_backup=True) == ["restore"]
+    assert names(NODE_IP, missing, have_backup=True, tried=("restore",)) == []
+    assert names(NODE_IP, missing, have_backup=True, allow_delete=True) == ["restore", "delete_cluster"]
+    assert names(NODE_IP, missing, only={"configuration", "restart"}) == []
+    # one that is damaged is not gone
+    assert names(NODE_IP, cause("database_damaged", "restore"))[0] == "configuration"
+
+
 def test_the_deletion_comes_last() -> None:
     assert names(NODE_IP, allow_delete=True)[-1] == "delete_cluster"
 

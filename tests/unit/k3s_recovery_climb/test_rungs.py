@@ -237,7 +237,7 @@ def etcd_server(root: Path) -> EtcdServer:
     server = EtcdServer(root, {"etcd_membership"})
     db = server.path(f"{SERVER}/db")
     for name in ("etcd", "etcd-old-1", "snapshots"):
-        (db / name).mkdir()
+        (db / name).mkdir(exist_ok=True)
     (db / "state.db").unlink()
     (db / "etcd/data").write_text("mine")
     for age, name in enumerate(["new", "old"]):

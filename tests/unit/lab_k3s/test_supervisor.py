@@ -383,6 +383,11 @@ class FakeApi:
         self.writes.append(f"{method} {path}")
         if self.node is None:
             raise ApiError(404, "not found")
+        metadata = body.get("metadata", {})
+        self.node["metadata"]["finalizers"] = metadata.get("finalizers", self.node["metadata"].get("finalizers", []))
+        if node._WITHOUT_FINALIZER in metadata:
+            self.node = None
+            return
         if path.endswith("/status"):
             entries = [entry for entry in body["status"].get("addresses", []) if "$patch" not in entry]
             self.node["status"] = {**self.node["status"], **body["status"]}
@@ -422,6 +427,16 @@ class TestNode:
         self.run(tmp_path, api, stale_node_is_fatal=True)
         assert "create /api/v1/nodes" in api.writes
         assert self.internal(api) == "10.0.0.2"
+
+    def test_a_deleted_node_is_let_go_a_moment_after_the_start_as_its_controller_does(self, tmp_path: Path) -> None:
+        api = FakeApi("10.0.0.2")
+        self.run(tmp_path, api)
+        assert api.node is not None
+        assert api.node["metadata"]["finalizers"] == [node.FINALIZER]
+        api.node["metadata"]["deletionTimestamp"] = "now"
+        self.run(tmp_path, api)
+        assert api.node is None
+        assert "create /api/v1/nodes" not in api.writes
 
     def test_a_stale_node_is_fatal_before_anything_heals_it(self, tmp_path: Path) -> None:
         api = FakeApi("10.0.0.1")

@@ -75,9 +75,17 @@ class Context:
         self.entry.data.update(data)
         self.record.save()
 
+    @property
+    def deleted(self) -> list[str]:
+        """The uids of Node objects that were deleted. None after a restore, which may have brought them back."""
+        if self.record.restored_from:
+            return []
+        gone = [entry.data["saved"]["uid"] for entry in self.record.rungs if entry.data.get("deleted")]
+        return [uid for uid in gone if uid]
+
     def node(self) -> NodeView:
         """The node now."""
-        return see_node(self.machine, name=self.node_name, address=self.address)
+        return see_node(self.machine, name=self.node_name, address=self.address, deleted=self.deleted)
 
     def wait_up(self, *, stable: float = 0) -> str:
         """Wait until k3s is up with a node as it must be; why not, or ""."""
@@ -87,6 +95,7 @@ class Context:
             address=self.address,
             timeout=self.settings.timeout_seconds,
             stable=stable,
+            deleted=self.deleted,
         )
 
     def restart(self) -> None:

@@ -42,7 +42,7 @@ class DeleteCluster(Rung):
             moved += [str(aside)] if aside.exists() else []
         self._name_the_loss(context)
         context.step("start")
-        context.machine.start()
+        context.machine.start(new_cluster=True)
         told = f" {' '.join(problems)}." if problems else ""
         return f"The cluster was moved aside ({', '.join(moved) or 'nothing was left of it'}) and a new one made.{told}"
 

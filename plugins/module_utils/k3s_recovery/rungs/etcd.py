@@ -79,8 +79,10 @@ class ClusterReset(Rung):
     name = "cluster_reset"
 
     def unsuitable(self, context: Context) -> str:
-        """Only for embedded etcd."""
-        return "" if is_etcd(context) else "the datastore is not embedded etcd"
+        """Only for embedded etcd, and only with its files: without them a reset makes a new, empty cluster."""
+        if not is_etcd(context):
+            return "the datastore is not embedded etcd"
+        return "" if context.server("db/etcd").exists() else f"{context.server('db/etcd')} is missing"
 
     def apply(self, context: Context) -> str:
         """Reset, start."""

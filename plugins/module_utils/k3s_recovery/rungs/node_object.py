@@ -10,13 +10,16 @@ from ansible.module_utils.k3s_recovery.machine import MachineError
 from ansible.module_utils.k3s_recovery.record import Record, RungEntry
 from ansible.module_utils.k3s_recovery.rungs.base import Context, Rung, RungError
 from ansible.module_utils.k3s_recovery.rungs.safe_mode import enter, leave
-from ansible.module_utils.k3s_recovery.verify import internal_addresses
+from ansible.module_utils.k3s_recovery.verify import internal_addresses, leaving
 
 # Written by the kubelet, by k3s and its controllers at a node's registration, or later by themselves.
 SYSTEM_ANNOTATIONS = ("k3s.io", "cattle.io", "flannel.alpha.coreos.com", "kubernetes.io", "k8s.io")
 # Set and taken away by controllers according to the node's state.
 SYSTEM_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 PATIENCE_SECONDS = 20
+# With this one k3s' own controller holds a deleted Node object until it has cleaned up after it.
+FINALIZER = "wrangler.cattle.io/node"
+GONE_SECONDS = 30
 
 
 def system_key(key: str) -> bool:
@@ -83,10 +86,11 @@ def put_back(context: Context, entry: RungEntry) -> None:
         said = "no answer"
         with contextlib.suppress(MachineError):
             node = context.machine.request("GET", path)
-            patch = restoring_patch(saved, node.body) if node.status == 200 else {}
+            old = node.status == 200 and leaving(node.body, context.deleted)
+            patch = restoring_patch(saved, node.body) if node.status == 200 and not old else {}
             answer = context.machine.request("PATCH", path, patch) if patch else node
-            said = answer.message
-            if answer.status == 200:
+            said = "the old Node object is still there" if old else answer.message
+            if answer.status == 200 and not old:
                 break
         if context.machine.uptime() > deadline:
             raise RungError(f"Labels and taints of {saved['name']} could not be put back: {said}. Run again.")
@@ -116,7 +120,7 @@ class NodeObject(Rung):
     finishes = True
 
     def apply(self, context: Context) -> str:
-        """Everything, or what a killed run left to do."""
+        """Everything, or what a killed run left to do. The new one comes at a start, after the old one is gone."""
         safe = False
         if "saved" not in context.entry.data:
             safe = self._reach(context)
@@ -124,6 +128,8 @@ class NodeObject(Rung):
         saved = context.entry.data["saved"]
         if not context.entry.data.get("deleted"):
             self._delete(context, saved)
+        if not context.entry.data.get("gone"):
+            self._wait_until_gone(context, saved)
         leave(context)
         context.step("restart")
         context.restart()
@@ -136,6 +142,7 @@ class NodeObject(Rung):
             f"The Node object {saved['name']} was deleted and made anew by k3s; its labels, taints"
             f"{' and the cordon' if saved['cordoned'] else ''} were put back."
             f"{' k3s ran without network policies meanwhile.' if safe else ''}"
+            f"{context.entry.data.get('told', '')}"
         )
 
     @staticmethod
@@ -163,18 +170,84 @@ class NodeObject(Rung):
     @staticmethod
     def _delete(context: Context, saved: Mapping[str, Any]) -> None:
         context.step("delete the node")
-        path = f"/api/v1/nodes/{saved['name']}"
-        answer = context.machine.request("GET", path)
         # another uid: it was deleted before the kill and has come back already
-        if answer.status == 200 and answer.body.get("metadata", {}).get("uid") == saved["uid"]:
-            answer = context.machine.request("DELETE", path)
+        old = _old(context, saved, context.settings.timeout_seconds)
+        if old and not old["metadata"].get("deletionTimestamp"):
+            answer = context.machine.request("DELETE", f"/api/v1/nodes/{saved['name']}")
             if answer.status not in (200, 202, 404):
                 raise RungError(f"The Node object {saved['name']} could not be deleted: {answer.message}.")
-        context.step("deleted", deleted=True)
+        context.step("wait until it is gone", deleted=True)
+
+    @staticmethod
+    def _wait_until_gone(context: Context, saved: Mapping[str, Any]) -> None:
+        """Let k3s' controller finish with it; a start before that would take the old one for its own and lose it."""
+        forced = False
+        begun = context.machine.uptime()
+        while old := _old(context, saved, context.settings.timeout_seconds):
+            passed = context.machine.uptime() - begun
+            finalizers = list(old["metadata"].get("finalizers") or [])
+            if passed > 2 * GONE_SECONDS:
+                holder = ", ".join(finalizers) or "something"
+                raise RungError(
+                    f"The Node object {saved['name']} was deleted and does not go: {holder} holds it. See to what "
+                    f"has set that, then run again; its labels and taints are kept until then."
+                )
+            if passed > GONE_SECONDS and FINALIZER in finalizers:
+                forced = _take_away(context, old) or forced
+            context.machine.sleep(1)
+        told = f" k3s had not let the old one go within {GONE_SECONDS} s: its finalizer {FINALIZER} was taken away."
+        context.step("gone", gone=True, **({"told": told} if forced else {}))
 
     def undo(self, context: Context) -> str:
-        """The safe mode's end, if it was needed; a deleted Node object comes back by itself at the next start.
+        """The safe mode's end, if it was needed; a deleted Node object is made anew by the start that follows.
 
         Its labels and taints stay owed (`settle`), in this run or the next.
         """
-        return "The safe mode was ended." if leave(context) else ""
+        if leave(context):
+            return "The safe mode was ended."
+        data = context.entry.data
+        # a k3s that runs does not register its node again
+        if data.get("deleted") and not data.get("put_back") and _absent(context, str(data["saved"]["name"])):
+            context.machine.stop()
+            return "The Node object is made anew by the next start."
+        return ""
+
+
+def _old(context: Context, saved: Mapping[str, Any], patience: float) -> dict[str, Any]:
+    """The Node object that was saved, {} when it is gone. Waits for an API that does not answer; raises RungError."""
+    deadline = context.machine.uptime() + patience
+    if not context.machine.unit().running:
+        context.machine.start()
+    while True:
+        said = "no answer"
+        with contextlib.suppress(MachineError):
+            answer = context.machine.request("GET", f"/api/v1/nodes/{saved['name']}")
+            said = answer.message
+            if answer.status == 404:
+                return {}
+            if answer.status == 200:
+                return answer.body if answer.body["metadata"].get("uid") == saved["uid"] else {}
+        if context.machine.uptime() > deadline:
+            raise RungError(f"Whether the Node object {saved['name']} is gone cannot be seen: {said}.")
+        context.machine.sleep(1)
+
+
+def _take_away(context: Context, old: Mapping[str, Any]) -> bool:
+    """Take k3s' finalizer from a Node object, others stay; whether that was done. The uid keeps a new one out of it."""
+    metadata = old["metadata"]
+    others = [one for one in metadata["finalizers"] if one != FINALIZER]
+    guard = {key: metadata[key] for key in ("uid", "resourceVersion") if metadata.get(key)}
+    patch = {"metadata": {**guard, "finalizers": others}}
+    with contextlib.suppress(MachineError):
+        answer = context.machine.request("PATCH", f"/api/v1/nodes/{metadata['name']}", patch)
+        # 409: it has changed meanwhile
+        return answer.status in (200, 404)
+    return False
+
+
+def _absent(context: Context, name: str) -> bool:
+    """Whether the API says that there is no such Node object."""
+    try:
+        return context.machine.request("GET", f"/api/v1/nodes/{name}").status == 404
+    except MachineError:
+        return False
