@@ -247,9 +247,11 @@ def test_plain_compose_knows_it(host: Any, stack: dict[str, dict[str, Any]]) -> 
     assert set(host.check_output(f"cd {CURRENT} && docker compose ps --services").split()) == stack.keys()
 
 
-# -- and the playbooks that only look
+# -- and the playbooks that only look. With the fixture `host` as all others: pytest sorts by it, and runs those without
+# it after the variables were taken out again
 
 
+@pytest.mark.usefixtures("host")
 def test_drift_compares_with_the_same_variables(playbook: Any, tmp_path: Path) -> None:
     done = playbook("playbooks/drift.yml", "-e", f"drift_report_dir={tmp_path}")
     (server,) = json.loads((tmp_path / "drift.json").read_text())["hosts"]
@@ -257,6 +259,7 @@ def test_drift_compares_with_the_same_variables(playbook: Any, tmp_path: Path) -
     assert changes(done.stdout) == 0
 
 
+@pytest.mark.usefixtures("host")
 def test_the_doctor_looks_where_everything_is(playbook: Any, tmp_path: Path) -> None:
     report = tmp_path / "doctor.json"
     # the others judge the machine that the server runs on
