@@ -155,15 +155,26 @@ class Node:
         return f"unable to find interface {interface}: {problem}" if problem else ""
 
     def _forget_deleted(self) -> None:
-        """Do what k3s' controller does when somebody has deleted the Node object, a moment after its own start."""
+        """Do what k3s' controller does when somebody has deleted a Node object, a moment after its own start.
+
+        Of this node or of another one, such as a server that a backup comes from.
+        """
         node = self._admin.get(self._path)
         leaving = node is not None and "deletionTimestamp" in node["metadata"]
         if self._was_there and (node is None or leaving):
             node_password.forget(self._admin, self._config.name)
             if leaving:
-                self._admin.request("PATCH", self._path, {"metadata": {_WITHOUT_FINALIZER: [FINALIZER]}})
+                self._let_go(self._path)
                 node = None
         self._was_there = node is not None
+        for other in (self._admin.get("/api/v1/nodes") or {"items": []})["items"]:
+            metadata = other["metadata"]
+            if metadata["name"] != self._config.name and "deletionTimestamp" in metadata:
+                node_password.forget(self._admin, metadata["name"])
+                self._let_go(f"/api/v1/nodes/{metadata['name']}")
+
+    def _let_go(self, path: str) -> None:
+        self._admin.request("PATCH", path, {"metadata": {_WITHOUT_FINALIZER: [FINALIZER]}})
 
     def _start_network_policy(self, node: dict[str, Any] | None) -> None:
         addresses = (node or {}).get("status", {}).get("addresses", [])

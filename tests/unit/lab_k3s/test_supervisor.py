@@ -360,6 +360,7 @@ class FakeApi:
 
     def __init__(self, address: str | None) -> None:
         self.node: dict[str, Any] | None = None
+        self.others: list[dict[str, Any]] = []
         self.writes: list[str] = []
         if address is not None:
             self.node = {"metadata": {"uid": "u"}, "spec": {}, "status": {"addresses": self._addresses(address)}}
@@ -369,6 +370,8 @@ class FakeApi:
         return [{"type": "InternalIP", "address": address}]
 
     def get(self, path: str) -> dict[str, Any] | None:
+        if path == "/api/v1/nodes":
+            return {"items": [{"metadata": {"name": "one"}}, *self.others]}
         return self.node if path == "/api/v1/nodes/one" else None
 
     def create(self, path: str, body: dict[str, Any]) -> bool:
@@ -384,6 +387,8 @@ class FakeApi:
         if self.node is None:
             raise ApiError(404, "not found")
         metadata = body.get("metadata", {})
+        if any(path == f"/api/v1/nodes/{other['metadata']['name']}" for other in self.others):
+            return
         self.node["metadata"]["finalizers"] = metadata.get("finalizers", self.node["metadata"].get("finalizers", []))
         if node._WITHOUT_FINALIZER in metadata:
             self.node = None
@@ -437,6 +442,13 @@ class TestNode:
         self.run(tmp_path, api)
         assert api.node is None
         assert "create /api/v1/nodes" not in api.writes
+
+    def test_another_deleted_node_is_let_go_too_and_one_that_is_not_deleted_stays(self, tmp_path: Path) -> None:
+        api = FakeApi("10.0.0.2")
+        api.others = [{"metadata": {"name": "old", "deletionTimestamp": "now"}}, {"metadata": {"name": "other"}}]
+        self.run(tmp_path, api)
+        assert "PATCH /api/v1/nodes/old" in api.writes
+        assert "PATCH /api/v1/nodes/other" not in api.writes
 
     def test_a_stale_node_is_fatal_before_anything_heals_it(self, tmp_path: Path) -> None:
         api = FakeApi("10.0.0.1")
