@@ -179,6 +179,16 @@ class TestRestart:
         assert running.kubectl("get node node1 -o jsonpath={.metadata.uid}") != before
         assert running.kubectl("get node node1 -o jsonpath='{.metadata.labels.by-hand}'") == ""
 
+    def test_the_node_of_another_server_goes_when_it_is_deleted(self, running: Machine) -> None:
+        """As the one that a backup brings to a server of another name: its finalizer is k3s' own."""
+        metadata = {"name": "other", "finalizers": ["wrangler.cattle.io/node"]}
+        node = json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": metadata})
+        running.run(f"echo '{node}' | k3s kubectl create -f -")
+        running.kubectl("-n kube-system create secret generic other.node-password.k3s")
+        running.kubectl("delete node other --timeout=30s")
+        assert running.kubectl("get nodes -o name").split() == ["node/node1"]
+        assert "other" not in running.kubectl("-n kube-system get secrets -o name")
+
 
 class TestRefusesToStart:
     def test_with_another_token(self, stopped: Machine) -> None:
