@@ -7,23 +7,22 @@ Makes the lab servers of bench/fleet: one with everything, and nine thin ones. W
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.cluster import ClusterError, ask
+from bench.command import arguments, run
 from bench.releases import FIRST, FIRST_INDEX, INVENTORY, VARIABLES, make
-from bench.servers import Server, playbook, set_environment
+from bench.servers import Server
 from bench.table import drift_markdown
-from lab.settings import REGISTRY_HOST, REGISTRY_PASSWORD, REGISTRY_USER, ROOT, LabError, Settings
-from lab.state import write
+from lab.settings import REGISTRY_HOST, REGISTRY_PASSWORD, REGISTRY_USER, ROOT, Settings
 
 QUESTIONS = ROOT / "bench" / "questions.sh"
 REPOSITORIES = ("hardmax71/integr8scode/backend", "hardmax71/integr8scode/frontend")
@@ -83,10 +82,8 @@ def by_playbook(reports: Path, *arguments: str, codes: tuple[int, ...] = (0,)) -
     return seconds
 
 
-def measure(settings: Settings, rounds: int) -> dict[str, Any]:
+def measure(settings: Settings, folder: Path, rounds: int) -> dict[str, Any]:
     """Measure on servers made afresh."""
-    folder = settings.state / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
     make([FIRST], "playbooks/site.yml")
     server = Server(settings, FIRST_INDEX, folder)
     tag = str(json.loads(server.root("cat /opt/integr8scode/current/release.json")[1])["tag"])
@@ -114,38 +111,15 @@ def measure(settings: Settings, rounds: int) -> dict[str, Any]:
                 alone = (f"--limit={FIRST}",) if what == "one" else ()
                 found[what].append(by_playbook(reports, *alone, codes=(0, DRIFT)))
                 print(f"{what}: {found[what][-1]:.1f} s", flush=True)
-    return {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processors": os.cpu_count(),
-        "bytes_by_ssh": size,
-        "seconds": found,
-    }
+    return {"bytes_by_ssh": size, "seconds": found}
 
 
 def main() -> int:
     """Measure, print the table, write both files."""
-    parser = argparse.ArgumentParser(prog="python -m bench.drift", description=__doc__)
+    parser = arguments("drift", __doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="folder for table and JSON")
-    parser.add_argument("--keep", action="store_true", help="leave the servers running")
     options = parser.parse_args()
-    try:
-        settings = Settings.from_environment()
-        set_environment(settings)
-        playbook(INVENTORY, "lab/destroy.yml")
-        try:
-            result = measure(settings, options.rounds)
-        finally:
-            if not options.keep:
-                playbook(INVENTORY, "lab/destroy.yml")
-    except (ClusterError, LabError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    table = drift_markdown(result)
-    write(options.output / "drift.json", json.dumps(result, indent=2) + "\n")
-    write(options.output / "drift.md", table)
-    print(table)
-    return 0
+    return run("drift", options, INVENTORY, partial(measure, rounds=options.rounds), drift_markdown)
 
 
 if __name__ == "__main__":

@@ -8,25 +8,21 @@ over plain ssh, and writes a table and the same as JSON.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench import cluster
 from bench.cluster import ClusterError, Kept, Shell
+from bench.command import arguments, run
 from bench.recipe import GUIDE_BACKUP, RECIPE
-from bench.servers import Server, playbook, set_environment
+from bench.servers import Server, playbook
 from bench.table import markdown
-from lab.settings import ROOT, LabError, Settings
-from lab.state import write
+from lab.settings import ROOT, Settings
 
 INVENTORY = ROOT / "bench" / "inventory"
 CONVERGE = "molecule/k3s/converge.yml"
@@ -159,50 +155,25 @@ def measure(settings: Settings, cause: Cause, stable: int, folder: Path) -> dict
     return {"playbook": mine, "guide": by_guide(server, cause, stable)}
 
 
-@contextmanager
-def servers(keep: bool) -> Iterator[None]:
-    """Have the bench's servers for the time of the measurement, made afresh; `keep` leaves them there."""
+def measure_all(settings: Settings, folder: Path, stable: int) -> dict[str, Any]:
+    """Measure every cause both ways, on servers made afresh."""
     print("making two servers with k3s (two minutes)", flush=True)
-    playbook(INVENTORY, "lab/destroy.yml")
-    try:
-        playbook(INVENTORY, "lab/create.yml")
-        playbook(INVENTORY, "molecule/recover-k3s/prepare.yml")
-        playbook(INVENTORY, CONVERGE)
-        yield
-    finally:
-        if not keep:
-            playbook(INVENTORY, "lab/destroy.yml")
+    playbook(INVENTORY, "lab/create.yml")
+    playbook(INVENTORY, "molecule/recover-k3s/prepare.yml")
+    playbook(INVENTORY, CONVERGE)
+    causes = {}
+    for cause in CAUSES:
+        causes[cause.name] = {side: cure.as_dict() for side, cure in measure(settings, cause, stable, folder).items()}
+    return {"stable_seconds": stable, "give_up_seconds": GIVE_UP_SECONDS, "causes": causes}
 
 
 def main() -> int:
     """Measure, print the table, write both files."""
-    parser = argparse.ArgumentParser(prog="python -m bench.guide_deletion", description=__doc__)
+    parser = arguments("guide_deletion", __doc__)
     parser.add_argument("--stable-seconds", type=int, default=20, help="how long k3s must stay up to count as cured")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="folder for table and JSON")
-    parser.add_argument("--keep", action="store_true", help="leave the two servers running")
     options = parser.parse_args()
-    try:
-        settings = Settings.from_environment()
-        set_environment(settings)
-        folder = settings.state / "bench"
-        folder.mkdir(parents=True, exist_ok=True)
-        with servers(options.keep):
-            cures = {cause.name: measure(settings, cause, options.stable_seconds, folder) for cause in CAUSES}
-    except (ClusterError, LabError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    result = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processors": os.cpu_count(),
-        "stable_seconds": options.stable_seconds,
-        "give_up_seconds": GIVE_UP_SECONDS,
-        "causes": {cause: {side: cure.as_dict() for side, cure in both.items()} for cause, both in cures.items()},
-    }
-    table = markdown(result)
-    write(options.output / "guide_deletion.json", json.dumps(result, indent=2) + "\n")
-    write(options.output / "guide_deletion.md", table)
-    print(table)
-    return 0
+    measurement = partial(measure_all, stable=options.stable_seconds)
+    return run("guide_deletion", options, INVENTORY, measurement, markdown)
 
 
 if __name__ == "__main__":

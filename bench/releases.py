@@ -9,24 +9,22 @@ servers come along (bench/fleet), and a deploy to all ten is set beside one to t
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import secrets
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.cluster import ClusterError, ask
-from bench.servers import Server, playbook, set_environment
+from bench.command import arguments, run
+from bench.servers import Server, playbook
 from bench.table import releases_markdown
 from lab.registry import Registry
-from lab.settings import REGISTRY_HOST, REGISTRY_PASSWORD, REGISTRY_USER, ROOT, LabError, Settings
-from lab.state import write
+from lab.settings import REGISTRY_HOST, REGISTRY_PASSWORD, REGISTRY_USER, ROOT, Settings
 
 INVENTORY = ROOT / "bench" / "fleet"
 VARIABLES = f"-e@{ROOT / 'bench' / 'fleet-vars.yml'}"
@@ -214,15 +212,9 @@ def make(hosts: list[str], *playbooks: str) -> None:
         playbook(INVENTORY, name, f"--limit={','.join(hosts)}", VARIABLES)
 
 
-def measure(settings: Settings, rounds: int, parts: list[str]) -> dict[str, Any]:
+def measure(settings: Settings, folder: Path, rounds: int, parts: list[str]) -> dict[str, Any]:
     """Measure what is asked for, on servers made afresh."""
-    folder = settings.state / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processors": os.cpu_count(),
-        "health_limit": HEALTH_LIMIT,
-    }
+    result: dict[str, Any] = {"health_limit": HEALTH_LIMIT}
     print("making the first server", flush=True)
     make([FIRST], "playbooks/site.yml")
     if "guide" in parts:
@@ -245,31 +237,13 @@ def measure(settings: Settings, rounds: int, parts: list[str]) -> dict[str, Any]
 
 def main() -> int:
     """Measure, print the table, write both files."""
-    parser = argparse.ArgumentParser(prog="python -m bench.releases", description=__doc__)
+    parser = arguments("releases", __doc__)
     parser.add_argument("--rounds", type=int, default=4, help="how often everything is measured")
     parser.add_argument("--part", choices=["guide", "fleet"], action="append", help="only this")
-    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="folder for table and JSON")
-    parser.add_argument("--keep", action="store_true", help="leave the servers running")
     options = parser.parse_args()
     parts = options.part or ["guide", "fleet"]
-    try:
-        settings = Settings.from_environment()
-        set_environment(settings)
-        playbook(INVENTORY, "lab/destroy.yml")
-        try:
-            result = measure(settings, options.rounds, parts)
-        finally:
-            if not options.keep:
-                playbook(INVENTORY, "lab/destroy.yml")
-    except (ClusterError, LabError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    table = releases_markdown(result)
     name = "releases" if len(parts) > 1 else f"releases-{parts[0]}"
-    write(options.output / f"{name}.json", json.dumps(result, indent=2) + "\n")
-    write(options.output / f"{name}.md", table)
-    print(table)
-    return 0
+    return run(name, options, INVENTORY, partial(measure, rounds=options.rounds, parts=parts), releases_markdown)
 
 
 if __name__ == "__main__":
