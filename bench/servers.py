@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,10 @@ from pathlib import Path
 from bench.cluster import ClusterError
 from lab.settings import ROOT, Settings
 from lab.shell import tail
+from lab.state import write
+
+FAILURE = re.compile(r"^(?:fatal|failed): \[.*(?:\n {4,}.*)*", re.MULTILINE)
+"""A task's failure in a run's output, with its indented lines."""
 
 
 class Server:
@@ -63,7 +68,7 @@ def playbook(inventory: Path, name: str, *arguments: str) -> str:
     """Run a playbook against servers of the bench; returns its output.
 
     Raises:
-        ClusterError: it failed; with its last lines.
+        ClusterError: it failed; with what failed, or its last lines, and where its whole output is.
     """
     program = Path(sys.executable).with_name("ansible-playbook")
     done = subprocess.run(
@@ -76,5 +81,8 @@ def playbook(inventory: Path, name: str, *arguments: str) -> str:
         check=False,
     )
     if done.returncode:
-        raise ClusterError(f"{name} failed ({done.returncode}):\n{tail(done.stdout, 60)}")
+        log = Path(os.environ["LAB_HOME"]) / "state" / "log" / f"bench-{Path(name).stem}.log"
+        write(log, done.stdout)
+        said = "\n".join(FAILURE.findall(done.stdout)) or tail(done.stdout, 60)
+        raise ClusterError(f"{name} failed ({done.returncode}); whole output: {log}\n{said}")
     return done.stdout
