@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.atomic_files import Access, read_file, write_file
+from ansible.module_utils.history import read_history
 from ansible.module_utils.release_secrets import definitions
 from ansible.module_utils.releases import executions
 from ansible.module_utils.releases.compose import Compose, ComposeError, EngineLostError
@@ -305,8 +306,11 @@ class Move:
             lost: list[str] = []
             if backends:
                 seconds = self.settings.executions_wait_seconds if waiting else 0.0
+                before = self._lost_before()
                 try:
-                    lost = executions.wait_for_none(lambda: executions.unfinished(backends[0]), seconds, self._sleep)
+                    lost = executions.wait_for_none(
+                        lambda: executions.unfinished(backends[0], before), seconds, self._sleep
+                    )
                 except executions.ExecutionsError as error:
                     self.journal.say("coordinator", "running", str(error))
             if lost:
@@ -314,6 +318,14 @@ class Move:
             self.lost += lost
             self._touch([COORDINATOR])
             self.rolling.together([COORDINATOR], healthy=False)
+
+    def _lost_before(self) -> set[str]:
+        """Executions that earlier switches have lost: nothing ever ends them in the database."""
+        try:
+            history = read_history(self.layout.base)
+        except OSError:
+            return set()
+        return {str(one) for entry in history for one in entry.get("lost_executions") or []}
 
     def _up(self, services: list[str]) -> None:
         self._touch(services)

@@ -300,6 +300,18 @@ def test_what_is_lost_when_the_wait_is_over_is_named(server: FakeServer) -> None
     assert server.history()[-1]["lost_executions"] == ["e1"]
 
 
+def test_what_was_lost_once_is_not_waited_for_nor_named_again(server: FakeServer) -> None:
+    server.deployed("one")
+    # the application leaves it queued in its database for ever
+    server.executions = {"e1": server.clock.time() + 9999}
+    server.release("two")
+    assert server.switch("two", executions_wait_seconds=4).lost == ["e1"]
+    server.release("three")
+    began = server.clock.time()
+    assert server.switch("three", executions_wait_seconds=500).lost == []
+    assert server.clock.time() - began < 500
+
+
 def test_a_database_that_cannot_be_asked_is_told_without_its_password(server: FakeServer) -> None:
     server.deployed("one")
     server.executions = None
