@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.history import read_history
 from ansible.module_utils.releases.containers import patiently
 
 UNFINISHED = ("queued", "scheduled", "running")
@@ -52,6 +54,15 @@ def unfinished(backend: Any, lost: Collection[str] = ()) -> list[str]:
     except (ValueError, IndexError, TypeError) as error:
         raise ExecutionsError(f"the executions cannot be counted: {error}") from error
     return [one for one in ids if one not in lost]
+
+
+def lost_before(base: Path) -> set[str]:
+    """Ids of the executions that earlier switches have lost: nothing ever ends them in the database."""
+    try:
+        history = read_history(base)
+    except OSError:
+        return set()
+    return {str(one) for entry in history for one in entry.get("lost_executions") or []}
 
 
 def wait_for_none(

@@ -67,6 +67,8 @@ class Rolling:
         self.healthy_seconds = healthy_seconds
         self.drain_seconds, self.stream_seconds = drain_seconds, stream_seconds
         self.replaceable = replaceable
+        # ids of containers that are to be replaced for another reason: they have loaded files that are old now
+        self.outdated: set[str] = set()
 
     def stale(self, service: str) -> list[Any]:
         """A service's containers that have to go: of another definition, or unhealthy where that counts."""
@@ -76,7 +78,8 @@ class Rolling:
 
     def is_sick(self, service: str, container: Any) -> bool:
         """Whether a container is to be replaced although it runs as defined: one that is just starting is not."""
-        return service in self.replaceable and health_of(container) == "unhealthy"
+        unhealthy = service in self.replaceable and health_of(container) == "unhealthy"
+        return unhealthy or container.id in self.outdated
 
     def due(self, services: Iterable[str]) -> list[str]:
         """Services that are not, each in one container, what they should be; stopped and unhealthy ones included."""
@@ -169,7 +172,10 @@ class Rolling:
 
     def has_copy(self, service: str) -> bool:
         """Whether a healthy copy of the wanted definition runs already: one of two, in a switch that was cut off."""
-        return any(is_of(one, self.hashes[service]) and problem_of(one) is None for one in self.stack.of(service))
+        return any(
+            is_of(one, self.hashes[service]) and problem_of(one) is None and not self.is_sick(service, one)
+            for one in self.stack.of(service)
+        )
 
     def has_room_for(self, service: str) -> bool:
         """Whether a second copy of a service fits into the memory that is free, by its limit."""

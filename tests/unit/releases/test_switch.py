@@ -353,6 +353,24 @@ def test_programs_load_certificates_that_are_newer(server: FakeServer) -> None:
     assert server.log == ["SIGHUP frontend"]
 
 
+@pytest.mark.parametrize(("free_mb", "beside"), [(10_000, True), (50, False)])
+def test_a_backend_with_an_older_certificate_is_replaced(server: FakeServer, free_mb: int, *, beside: bool) -> None:
+    server.deployed("one")
+    server.clock.pass_by(5)
+    server.free_mb = free_mb
+    server.renew("tls/internal/backend/server.crt")
+    assert server.switch("one").result == "ok"
+    # never by a signal: its workers would be gone while the new ones load the application
+    assert "SIGHUP backend" not in server.log
+    steps = ["create backend one", "stop backend one"]
+    assert changes(server.log) == (steps if beside else steps[::-1])
+    assert server.unharmed() == beside
+    assert len(server.running("backend")) == 1
+    server.log.clear()
+    assert server.switch("one").result == "ok"
+    assert changes(server.log) == []
+
+
 def test_a_worker_with_an_older_kubeconfig_is_restarted_and_watched(server: FakeServer) -> None:
     (server.base / "kubeconfig").mkdir()
     server.renew("kubeconfig/k8s-worker.yaml")
