@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.backups.archive import BackupError
 from ansible.module_utils.release_secrets import give_own_list
-from ansible.module_utils.releases import lock, switch
+from ansible.module_utils.releases import lock, rolling, switch
 from ansible.module_utils.releases.lock import LockedError
 
 from tests.unit.releases.fake_server import INFRASTRUCTURE, READERS, SERVICES, WORKERS, Container, FakeServer
@@ -253,6 +255,44 @@ def test_workers_go_in_groups_of_the_asked_size(server: FakeServer) -> None:
     server.release("three")
     server.switch("three", workers_at_once=1)
     assert "group 3 of 3: result-processor" in server.told()
+
+
+@pytest.mark.parametrize(("processors", "seconds"), [(2, 12), (8, 4)])
+def test_workers_have_loaded_before_the_next_ones_do(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, processors: int, seconds: int
+) -> None:
+    server.deployed("one")
+    server.release("two")
+    monkeypatch.setattr(rolling.os, "cpu_count", lambda: processors)
+    # each takes half a processor for twelve seconds, as two on a busy machine do
+    monkeypatch.setattr(
+        rolling,
+        "processor_seconds",
+        lambda one: min(server.clock.time() - one.live.started, 12.0) / 2,
+    )
+    began = server.clock.monotonic()
+    assert server.switch("two", workers_at_once=2).result == "ok"
+    started = [server.running(name)[0].started for name in ("k8s-worker", "result-processor", "coordinator")]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(started)]
+    assert all(seconds <= gap < seconds + 4 for gap in gaps), gaps
+    assert server.clock.monotonic() - began < 120
+
+
+def test_a_worker_that_is_busy_for_good_holds_nothing_up(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.deployed("one")
+    server.release("two")
+    monkeypatch.setattr(rolling.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(rolling, "processor_seconds", lambda _: server.clock.time())
+    began = server.clock.monotonic()
+    assert server.switch("two", workers_at_once=4).result == "ok"
+    assert server.clock.monotonic() - began < 2 * rolling.LOADING_SECONDS + 45
+
+
+def test_the_processor_of_a_container_is_read_from_its_process() -> None:
+    now = SimpleNamespace(attrs={"State": {"Pid": os.getpid()}})
+    before = rolling.processor_seconds(now)
+    assert before > 0
+    assert rolling.processor_seconds(SimpleNamespace(attrs={"State": {}})) == 0
 
 
 def test_the_coordinator_waits_for_executions(server: FakeServer) -> None:
