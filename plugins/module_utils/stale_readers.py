@@ -58,10 +58,9 @@ class Readers:
                 container.restart(timeout=container.attrs["Config"].get("StopTimeout") or 20)
         return bool(stale)
 
-    def reload(self, service: str, signal: str, directories: list[Path], *, all_of_it: bool = False) -> bool:
-        """Signal what has loaded older files. Returns whether there was something.
+    def outdated(self, service: str, directories: list[Path]) -> list[Any]:
+        """Return the running containers of a service that have loaded older files than those in the directories.
 
-        :param all_of_it: whatever the files' times are: the caller has just written one, and a clock may have been set.
         :raises FileNotFoundError: a directory is not there.
         """
         mark = self.marks / f"{service}.loaded"
@@ -70,14 +69,18 @@ class Readers:
             (path.stat().st_mtime for directory in directories for path in directory.iterdir() if path.is_file()),
             default=0.0,
         )
-        stale = [
-            container
-            for container in self.running(service)
-            if all_of_it or max(started_at(container), signalled_at) < newest
-        ]
+        return [one for one in self.running(service) if max(started_at(one), signalled_at) < newest]
+
+    def reload(self, service: str, signal: str, directories: list[Path], *, all_of_it: bool = False) -> bool:
+        """Signal what has loaded older files. Returns whether there was something.
+
+        :param all_of_it: whatever the files' times are: the caller has just written one, and a clock may have been set.
+        :raises FileNotFoundError: a directory is not there.
+        """
+        stale = self.running(service) if all_of_it else self.outdated(service, directories)
         if stale and not self.check_mode:
             for container in stale:
                 container.kill(signal=signal)
             self.marks.mkdir(exist_ok=True)
-            mark.touch()
+            (self.marks / f"{service}.loaded").touch()
         return bool(stale)

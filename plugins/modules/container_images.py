@@ -124,6 +124,12 @@ def explain(reference: str, error: Exception, username: str | None) -> str:
             f"{reference}: the certificate of {registry} is not trusted ({text}). "
             "Give its CA as docker_registry_ca_certificates and run playbooks/site.yml."
         )
+    if "toomanyrequests" in lowered or "too many requests" in lowered:
+        return (
+            f"{reference}: {registry} answers, and holds this server back for too many requests ({text}). Wait: Docker "
+            "Hub counts the pulls of an address, or of a login, for some hours. A mirror is not counted: "
+            "docker_registry_mirrors, or integr8scode_hub_registry."
+        )
     if "no space left" in lowered:
         return f"{reference}: the disk is full ({text}). Free some room: `docker system df` says what uses it."
     return (

@@ -132,6 +132,8 @@ def test_check_mode_on_a_server_without_docker(run_module: Any, monkeypatch: pyt
     [
         ("unauthorized: authentication required", "integr8scode_registry_password"),
         ("denied: requested access to the resource is denied", "integr8scode_registry_username"),
+        ("toomanyrequests: You have reached your unauthenticated pull rate limit.", "docker_registry_mirrors"),
+        ("received unexpected HTTP status: 429 Too Many Requests", "docker_registry_mirrors"),
         ("manifest unknown: manifest unknown", "Check the tag"),
         ("tls: failed to verify certificate: x509: unknown authority", "docker_registry_ca_certificates"),
         ("dial tcp 192.0.2.1:443: connect: connection refused", "cannot be reached"),

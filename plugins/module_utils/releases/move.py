@@ -132,20 +132,37 @@ class Move:
     def readers(self, *, check: bool) -> dict[str, bool]:
         """Have running programs load files that are newer than they are. Which had to, by service.
 
+        Not the backend, see `_outdated_backend`.
+
         :raises FileNotFoundError: such a file is missing.
         """
-        client = patiently(lambda: self.stack.client)
-        readers = Readers(client, self.stack.project, MARKS, check_mode=check)
+        readers = self._readers(check=check)
         tls, edge = self.layout.tls, self.layout.edge
         loaded = {
             "edge": self._reload_edge(readers, [edge, tls / "public", tls / "internal/edge"], check=check),
             "frontend": readers.reload("frontend", "SIGHUP", [tls / "internal/frontend"]),
-            "backend": readers.reload("backend", "SIGHUP", [tls / "internal/backend"]),
         }
         for worker in ("k8s-worker", "pod-monitor"):
             kubeconfig = self.layout.base / "kubeconfig" / f"{worker}.yaml"
             loaded[worker] = kubeconfig.exists() and readers.restart(worker, kubeconfig)
         return loaded
+
+    def _readers(self, *, check: bool) -> Readers:
+        return Readers(patiently(lambda: self.stack.client), self.stack.project, MARKS, check_mode=check)
+
+    def _outdated_backend(self) -> set[str]:
+        """Ids of the backends whose certificate is older than the one that is there.
+
+        A signal would do, but gunicorn then ends its workers while the new ones are still loading the application,
+        which takes them half a minute: nobody would be served. A second copy takes over instead.
+        """
+        found = self._readers(check=True).outdated("backend", [self.layout.tls / "internal/backend"])
+        return {one.id for one in found}
+
+    def _renew_backend(self) -> None:
+        self.rolling.outdated = self._outdated_backend()
+        if self.rolling.outdated:
+            self._serving("backend")
 
     def _reload_edge(self, readers: Readers, folders: list[Path], *, check: bool) -> bool:
         if check or not self.stack.of("edge"):
@@ -169,7 +186,8 @@ class Move:
         """What `apply` would do, as sentences; nothing is changed."""
         said = []
         running = self.stack.containers()
-        for service in self._ordered(self.due):
+        due = self._ordered(self.due)
+        for service in due:
             sick = any(self.rolling.is_sick(service, one) for one in running.get(service, []))
             why = ", since what runs is unhealthy" if sick else ""
             if service in SERVING and running.get(service):
@@ -183,6 +201,8 @@ class Move:
             said.append("edge: another configuration")
         if self.seed_due():
             said.append("user-seed: sets the users' passwords")
+        if "backend" not in due and self._outdated_backend():
+            said.append("backend: a new container, since its certificate is newer than what runs")
         if running.get("edge"):
             said += [f"{service}: loads newer files" for service, due in self.readers(check=True).items() if due]
         current = self.layout.current_release()
@@ -230,6 +250,8 @@ class Move:
         with self._doing("reload", "having programs load newer files"):
             if any(self.readers(check=False).values()):
                 self.reloaded = time.monotonic()
+        # after the edge, which has to know the authority of its certificate
+        self._renew_backend()
 
     def _application_runs(self) -> bool:
         """Whether anything that works for users runs: one missing service is no reason to replace the rest at once."""
@@ -305,8 +327,11 @@ class Move:
             lost: list[str] = []
             if backends:
                 seconds = self.settings.executions_wait_seconds if waiting else 0.0
+                before = executions.lost_before(self.layout.base)
                 try:
-                    lost = executions.wait_for_none(lambda: executions.unfinished(backends[0]), seconds, self._sleep)
+                    lost = executions.wait_for_none(
+                        lambda: executions.unfinished(backends[0], before), seconds, self._sleep
+                    )
                 except executions.ExecutionsError as error:
                     self.journal.say("coordinator", "running", str(error))
             if lost:

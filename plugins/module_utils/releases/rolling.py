@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -26,12 +27,34 @@ from ansible.module_utils.releases.edge import Edge
 MEGABYTE = 1024 * 1024
 SETTLE_SECONDS = 4.0
 """How long a group of workers is watched before the next one: what cannot start at all has ended by then."""
+LOADING_SECONDS = 30.0
+"""A group that still loads is waited for as long as this: each worker takes a processor for some 8 s."""
+LOADING_SHARE = 0.3
+"""Of a processor: a worker that takes more is still loading; one that waits for work takes next to none."""
+ENOUGH_PROCESSORS = 8
+"""With so many all workers may load at once, and who serves still has one."""
 
 
 def available_megabytes() -> int:
     """Memory that a new program could have. Raises OSError."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) // 1024
+
+
+def few_processors() -> bool:
+    """Whether loading workers take the processors from who serves."""
+    return (os.cpu_count() or 1) < ENOUGH_PROCESSORS
+
+
+def processor_seconds(container: Any) -> float:
+    """Seconds of processor that a container's first process has had, 0 where that cannot be told."""
+    try:
+        text = Path(f"/proc/{int(container.attrs['State'].get('Pid') or 0)}/stat").read_text(encoding="utf-8")
+        # the name in brackets may hold anything, the fields after it may not
+        fields = text.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def limit_megabytes(container: Any) -> int:
@@ -67,6 +90,8 @@ class Rolling:
         self.healthy_seconds = healthy_seconds
         self.drain_seconds, self.stream_seconds = drain_seconds, stream_seconds
         self.replaceable = replaceable
+        # ids of containers that are to be replaced for another reason: they have loaded files that are old now
+        self.outdated: set[str] = set()
 
     def stale(self, service: str) -> list[Any]:
         """A service's containers that have to go: of another definition, or unhealthy where that counts."""
@@ -76,7 +101,8 @@ class Rolling:
 
     def is_sick(self, service: str, container: Any) -> bool:
         """Whether a container is to be replaced although it runs as defined: one that is just starting is not."""
-        return service in self.replaceable and health_of(container) == "unhealthy"
+        unhealthy = service in self.replaceable and health_of(container) == "unhealthy"
+        return unhealthy or container.id in self.outdated
 
     def due(self, services: Iterable[str]) -> list[str]:
         """Services that are not, each in one container, what they should be; stopped and unhealthy ones included."""
@@ -169,7 +195,10 @@ class Rolling:
 
     def has_copy(self, service: str) -> bool:
         """Whether a healthy copy of the wanted definition runs already: one of two, in a switch that was cut off."""
-        return any(is_of(one, self.hashes[service]) and problem_of(one) is None for one in self.stack.of(service))
+        return any(
+            is_of(one, self.hashes[service]) and problem_of(one) is None and not self.is_sick(service, one)
+            for one in self.stack.of(service)
+        )
 
     def has_room_for(self, service: str) -> bool:
         """Whether a second copy of a service fits into the memory that is free, by its limit."""
@@ -181,7 +210,8 @@ class Rolling:
     def together(self, services: Sequence[str], *, healthy: bool) -> None:
         """Replace services, each in its place: stopped with its grace before its successor starts.
 
-        :param healthy: whether to wait for their health checks; else they only must not end at once.
+        :param healthy: whether to wait for their health checks; else they only must not end at once, and where
+            processors are few, have loaded before the next ones do.
         :raises ServiceError: one does not come up.
         :raises ComposeError: it could not be started.
         """
@@ -194,14 +224,22 @@ class Rolling:
                 wanted = self.hashes[service]
                 wait_until_well(self.stack, service, wanted, deadline, limit=self.healthy_seconds, before=before)
             return
-        settled = time.monotonic() + SETTLE_SECONDS
+        began = seen_at = time.monotonic()
+        used: dict[str, float] = {}
+        loading = few_processors()
         while True:
             found = self.stack.containers()
-            for service in services:
-                for container in found.get(service, []):
-                    if death := death_of(container, before):
-                        raise ServiceError(f"the new {service} {death} soon after its start", [container])
-            if time.monotonic() > settled:
+            ours = [(service, one) for service in services for one in found.get(service, [])]
+            for service, container in ours:
+                if death := death_of(container, before):
+                    raise ServiceError(f"the new {service} {death} soon after its start", [container])
+            now = time.monotonic()
+            if loading and now - seen_at >= 1:
+                had, used = used, {one.id: processor_seconds(one) for _, one in ours}
+                enough = LOADING_SHARE * (now - seen_at)
+                loading = not had or any(used[name] - had.get(name, 0.0) > enough for name in used)
+                seen_at = now
+            if now - began > (LOADING_SECONDS if loading else SETTLE_SECONDS):
                 return
             time.sleep(0.5)
 

@@ -189,7 +189,7 @@ class Container:
             groups = [name for name in running if name not in self.server.missing_groups]
             return SimpleNamespace(exit_code=0, output=("GROUP STATE\n" + "\n".join(groups)).encode())
         assert command[:2] == ["python", "-c"]
-        assert command[3:] == ["queued", "scheduled", "running"]
+        assert command[3:] == ["3600", "queued", "scheduled", "running"]
         if self.server.executions is None:
             return SimpleNamespace(
                 exit_code=1, output=(None, b"Traceback\npymongo.errors: mongodb://root:secret@mongo")

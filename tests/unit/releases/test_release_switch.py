@@ -97,7 +97,7 @@ def test_a_check_says_what_would_be_done_and_does_nothing(server: FakeServer, as
     server.deployed("one", grafana={})
     server.passwords("b")
     server.clock.pass_by(5)
-    server.renew("tls/internal/backend/server.crt")
+    server.renew("tls/internal/frontend/server.crt")
     server.release("two", edge="another\n", metrics={})
     server.containers_now.remove(server.running("coordinator")[0])
     answer = ask(release="two", check=True, diff=True)
@@ -116,7 +116,7 @@ def test_a_check_says_what_would_be_done_and_does_nothing(server: FakeServer, as
             "grafana: removed, the release does not have it",
             "edge: another configuration",
             "user-seed: sets the users' passwords",
-            "backend: loads newer files",
+            "frontend: loads newer files",
             "current: one -> two",
         ]
     )
@@ -147,6 +147,15 @@ def test_a_check_says_that_what_is_unhealthy_is_replaced(server: FakeServer, ask
     assert ask(release="one", check=True)["plan"] == [
         "backend: a new container, beside the old one, since what runs is unhealthy",
         "k8s-worker: a new container, since what runs is unhealthy",
+    ]
+
+
+def test_a_check_says_that_a_backend_with_an_older_certificate_is_replaced(server: FakeServer, ask: Any) -> None:
+    server.deployed("one")
+    server.clock.pass_by(5)
+    server.renew("tls/internal/backend/server.crt")
+    assert ask(release="one", check=True)["plan"] == [
+        "backend: a new container, since its certificate is newer than what runs"
     ]
 
 

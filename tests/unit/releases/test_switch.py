@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.backups.archive import BackupError
 from ansible.module_utils.release_secrets import give_own_list
-from ansible.module_utils.releases import lock, switch
+from ansible.module_utils.releases import lock, rolling, switch
 from ansible.module_utils.releases.lock import LockedError
 
 from tests.unit.releases.fake_server import INFRASTRUCTURE, READERS, SERVICES, WORKERS, Container, FakeServer
@@ -255,6 +257,44 @@ def test_workers_go_in_groups_of_the_asked_size(server: FakeServer) -> None:
     assert "group 3 of 3: result-processor" in server.told()
 
 
+@pytest.mark.parametrize(("processors", "seconds"), [(2, 12), (8, 4)])
+def test_workers_have_loaded_before_the_next_ones_do(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, processors: int, seconds: int
+) -> None:
+    server.deployed("one")
+    server.release("two")
+    monkeypatch.setattr(rolling.os, "cpu_count", lambda: processors)
+    # each takes half a processor for twelve seconds, as two on a busy machine do
+    monkeypatch.setattr(
+        rolling,
+        "processor_seconds",
+        lambda one: min(server.clock.time() - one.live.started, 12.0) / 2,
+    )
+    began = server.clock.monotonic()
+    assert server.switch("two", workers_at_once=2).result == "ok"
+    started = [server.running(name)[0].started for name in ("k8s-worker", "result-processor", "coordinator")]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(started)]
+    assert all(seconds <= gap < seconds + 4 for gap in gaps), gaps
+    assert server.clock.monotonic() - began < 120
+
+
+def test_a_worker_that_is_busy_for_good_holds_nothing_up(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.deployed("one")
+    server.release("two")
+    monkeypatch.setattr(rolling.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(rolling, "processor_seconds", lambda _: server.clock.time())
+    began = server.clock.monotonic()
+    assert server.switch("two", workers_at_once=4).result == "ok"
+    assert server.clock.monotonic() - began < 2 * rolling.LOADING_SECONDS + 45
+
+
+def test_the_processor_of_a_container_is_read_from_its_process() -> None:
+    now = SimpleNamespace(attrs={"State": {"Pid": os.getpid()}})
+    before = rolling.processor_seconds(now)
+    assert before > 0
+    assert rolling.processor_seconds(SimpleNamespace(attrs={"State": {}})) == 0
+
+
 def test_the_coordinator_waits_for_executions(server: FakeServer) -> None:
     server.deployed("one")
     server.executions = {"e1": server.clock.time() + 25}
@@ -300,6 +340,18 @@ def test_what_is_lost_when_the_wait_is_over_is_named(server: FakeServer) -> None
     assert server.history()[-1]["lost_executions"] == ["e1"]
 
 
+def test_what_was_lost_once_is_not_waited_for_nor_named_again(server: FakeServer) -> None:
+    server.deployed("one")
+    # the application leaves it queued in its database for ever
+    server.executions = {"e1": server.clock.time() + 9999}
+    server.release("two")
+    assert server.switch("two", executions_wait_seconds=4).lost == ["e1"]
+    server.release("three")
+    began = server.clock.time()
+    assert server.switch("three", executions_wait_seconds=500).lost == []
+    assert server.clock.time() - began < 500
+
+
 def test_a_database_that_cannot_be_asked_is_told_without_its_password(server: FakeServer) -> None:
     server.deployed("one")
     server.executions = None
@@ -339,6 +391,24 @@ def test_programs_load_certificates_that_are_newer(server: FakeServer) -> None:
     assert server.log == ["SIGHUP frontend"]
     server.switch("one")
     assert server.log == ["SIGHUP frontend"]
+
+
+@pytest.mark.parametrize(("free_mb", "beside"), [(10_000, True), (50, False)])
+def test_a_backend_with_an_older_certificate_is_replaced(server: FakeServer, free_mb: int, *, beside: bool) -> None:
+    server.deployed("one")
+    server.clock.pass_by(5)
+    server.free_mb = free_mb
+    server.renew("tls/internal/backend/server.crt")
+    assert server.switch("one").result == "ok"
+    # never by a signal: its workers would be gone while the new ones load the application
+    assert "SIGHUP backend" not in server.log
+    steps = ["create backend one", "stop backend one"]
+    assert changes(server.log) == (steps if beside else steps[::-1])
+    assert server.unharmed() == beside
+    assert len(server.running("backend")) == 1
+    server.log.clear()
+    assert server.switch("one").result == "ok"
+    assert changes(server.log) == []
 
 
 def test_a_worker_with_an_older_kubeconfig_is_restarted_and_watched(server: FakeServer) -> None:

@@ -6,10 +6,13 @@ import email.utils
 import http.server
 import json
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -429,6 +432,48 @@ class Backend:
 
 def test_executions_are_read_from_the_last_line() -> None:
     assert executions.unfinished(Backend(0, b'a warning\n[["e1", "running"], ["e2", "queued"]]\n')) == ["e1", "e2"]
+
+
+def test_executions_that_were_lost_before_are_not_waited_for_again() -> None:
+    answer = Backend(0, b'[["e1", "queued"], ["e2", "queued"]]\n')
+    assert executions.unfinished(answer, {"e1"}) == ["e2"]
+
+
+def test_executions_are_asked_for_that_the_coordinator_can_still_have(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    class Found(list[Any]):
+        def limit(self, _: int) -> Found:
+            return self
+
+    class Client:
+        def __init__(self, url: str, **_: Any) -> None:
+            assert url == "mongodb://mongo/integr8scode"
+            self.executions = self
+
+        def get_default_database(self, _: str) -> Client:
+            return self
+
+        def find(self, query: Any, _: Any) -> Found:
+            asked.append(query)
+            return Found([{"_id": 1, "execution_id": "e1", "status": "queued"}])
+
+    settings = ModuleType("app.settings")
+    settings.Settings = lambda: SimpleNamespace(MONGODB_URL="mongodb://mongo/integr8scode")  # type: ignore[attr-defined]
+    driver = ModuleType("pymongo")
+    driver.MongoClient = Client  # type: ignore[attr-defined]
+    for name, module in {"app": ModuleType("app"), "app.settings": settings, "pymongo": driver}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(sys, "argv", ["-c", "3600", "queued", "running"])
+    exec(executions.PROGRAM, {})  # noqa: S102  (it runs in the backend, with the driver there)
+    (query,) = asked
+    assert query["status"] == {"$in": ["queued", "running"]}
+    # the application never ends one that was lost: without a limit it would be waited for at every deploy
+    age = datetime.now(timezone.utc) - query["created_at"]["$gte"]
+    assert 3600 <= age.total_seconds() < 3660
+    assert json.loads(capsys.readouterr().out) == [["e1", "queued"]]
 
 
 @pytest.mark.parametrize(
