@@ -27,6 +27,7 @@ def group_with_servers(
     groups: Mapping[str, Sequence[str]],
     sources: str | Iterable[str],
     limit: str = "",
+    *,
     run_tags: Iterable[str] = ("all",),
     known_tags: Iterable[str] = (),
 ) -> str:
@@ -41,7 +42,7 @@ def group_with_servers(
     :param run_tags: what ``--tags`` says, Ansible's ``ansible_run_tags``.
     :param known_tags: the tags of the playbook's parts.
 
-    Raises AnsibleFilterError where the group has no server, the limit leaves none of it, or a tag is none of the playbook.
+    Raises AnsibleFilterError where the group has no server, the limit leaves none of it, or the playbook lacks a tag.
     """
     named = " and ".join(_doctor_inventory(sources, str(_PROJECT))) or "the inventory"
     servers = groups.get(group)

@@ -69,7 +69,9 @@ def test_every_playbook_refuses_a_limit_that_leaves_no_server(path: Path, limit:
         return
     with pytest.raises(AnsibleError) as refused:
         hosts(path, SERVERS, limit=limit)
-    said = f"Nothing was changed. --limit {limit} leaves no server of the group integr8scode of inventories/production, "
+    said = (
+        f"Nothing was changed. --limit {limit} leaves no server of the group integr8scode of inventories/production, "
+    )
     assert f"{said}which has app1, app2." in str(refused.value)
 
 
@@ -86,7 +88,7 @@ def test_a_limit_may_be_in_a_file(tmp_path: Path) -> None:
 
 def test_of_many_servers_some_are_named() -> None:
     many = [f"app{number:02}" for number in range(30)]
-    with pytest.raises(AnsibleError, match="app09, …. Name one of them"):
+    with pytest.raises(AnsibleError, match="app09, …"):
         hosts(ROOT / "playbooks/deploy.yml", {"integr8scode": many, "all": [*many, "other1"]}, limit="other1")
 
 
