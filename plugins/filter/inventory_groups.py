@@ -1,7 +1,8 @@
-"""Filter of the playbooks' `hosts`: a run that would reach no server or no task ends with a word, and not green."""
+"""Filters of the playbooks' own words: a run that would reach no server or no task ends with a word, and not green."""
 
 from __future__ import annotations
 
+import re
 import runpy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ _doctor_inventory = runpy.run_path(str(Path(__file__).with_name("doctor_report.p
 
 MOST_NAMES = 10
 """So many servers are named in an error."""
+_STEP = re.compile(r"[1-9][0-9]*%?")
 WHOLE = {"all", "untagged"}
 """Tags that choose what has none."""
 
@@ -68,6 +70,25 @@ def group_with_servers(
     return group
 
 
+def step_problems(steps: Any, name: str) -> list[str]:
+    """Return why a run could not go over its servers in these steps.
+
+    Ansible reads a play's ``serial`` when the play begins, when the servers are locked already, and ends the run there.
+
+    :param steps: numbers of servers, or percentages of all, one or a list.
+    :param name: the variable that says it.
+    """
+    given = steps if isinstance(steps, list) else [steps]
+    wrong = [str(one) for one in given if isinstance(one, bool) or not _STEP.fullmatch(str(one))]
+    if given and not wrong:
+        return []
+    problem = (
+        f"{name} says {', '.join(wrong) or 'nothing'}: a step is a number of servers from 1 on, or a whole percentage. "
+        f"""Several are written as -e '{{"{name}": [1, "50%"]}}'."""
+    )
+    return [problem]
+
+
 def _left(group: str, groups: Mapping[str, Sequence[str]], limit: str) -> list[str]:
     """The servers of the group that a limit leaves, by Ansible's own reading of it."""
     manager = InventoryManager(DataLoader(), parse=False)
@@ -84,4 +105,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"group_with_servers": group_with_servers}
+        return {"group_with_servers": group_with_servers, "step_problems": step_problems}

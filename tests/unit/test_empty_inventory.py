@@ -143,3 +143,18 @@ def test_a_program_that_reads_the_status_is_told_by_the_exit_code(tmp_path: Path
     assert f"Nothing was changed. The group integr8scode of {tmp_path} has no server." in said
     assert "PLAY RECAP" not in done.stdout
     assert not document.exists()
+
+
+@pytest.mark.parametrize("name", ["deploy", "rollback"])
+@pytest.mark.parametrize("steps", ["x", "[1, 2]", [], [1, "half"], 0, -1, "0%", "12.5%", True, "50 %"])
+def test_steps_that_cannot_be_gone_are_told_before_a_server_is_locked(name: str, steps: Any) -> None:
+    tasks = first_play(ROOT / f"playbooks/{name}.yml")["tasks"]
+    names = [task["name"] for task in tasks]
+    at = next(number for number, one in enumerate(names) if one.startswith("Refuse steps"))
+    assert at < names.index("Lock every server")
+    expression = tasks[at]["vars"][f"{name}_steps"]
+    (problem,) = evaluate(expression, {f"{name}_serial": steps})
+    assert problem.startswith(f"{name}_serial says ")
+    for good in (1, "2", "50%", [1, "50%"], [2, "100%"]):
+        assert evaluate(expression, {f"{name}_serial": good}) == []
+    assert evaluate(expression, {}) == []
