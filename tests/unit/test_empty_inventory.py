@@ -148,6 +148,7 @@ def test_a_program_that_reads_the_status_is_told_by_the_exit_code(tmp_path: Path
 @pytest.mark.parametrize("name", ["deploy", "rollback"])
 @pytest.mark.parametrize("steps", ["x", "[1, 2]", [], [1, "half"], 0, -1, "0%", "12.5%", True, "50 %"])
 def test_steps_that_cannot_be_gone_are_told_before_a_server_is_locked(name: str, steps: Any) -> None:
+    """`step_problems`, as the playbook's first play uses it."""
     tasks = first_play(ROOT / f"playbooks/{name}.yml")["tasks"]
     names = [task["name"] for task in tasks]
     at = next(number for number, one in enumerate(names) if one.startswith("Refuse steps"))
