@@ -2,9 +2,9 @@
 
 `look`: arguments of the module integr8scode_state, whose answer is the result. `needs`: what causes_machine.py and
 causes_stack.py judge by, and `registries`, `k3s_host`, `tag_named`, which tell the names that the run has to find.
-`secrets`, `settings`: problems of the inventory's secrets and of what else it says, sentences. `k3s_token`: the token
-that k3s shall have. `skip`: checks whose causes are told and do not stop the run. `inventory`: what `-i` names, for the
-commands that cure.
+`secrets`, `settings`: problems of the inventory's secrets and of what else it says, sentences; `notes`: what of it is
+worth a word and stops nothing. `k3s_token`: the token that k3s shall have. `skip`: checks whose causes are told and do
+not stop the run. `inventory`: what `-i` names, for the commands that cure.
 
 Where no module can run, since Python, sudo or its password is missing, a shell is asked what that can tell.
 """
@@ -58,7 +58,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
 
     _supports_check_mode = True
     _requires_connection = True
-    _VALID_ARGS = frozenset({"look", "needs", "secrets", "settings", "k3s_token", "skip", "inventory"})
+    _VALID_ARGS = frozenset({"look", "needs", "secrets", "settings", "notes", "k3s_token", "skip", "inventory"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Look; fail with all causes, or return what was seen."""
@@ -74,6 +74,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         told_before = [("secret", one) for one in arguments.get("secrets", ())]
         told_before += [("setting", one) for one in arguments.get("settings", ())]
         found = [{"check": check, "found": one, "why": "", "cure": ""} for check, one in told_before] + found
+        notes = [*arguments.get("notes", ()), *notes]
         notes += [f"told to go on all the same, {told(one)}" for one in found if one["check"] in skip]
         for note in notes:
             self._display.warning(f"{host}: {note}")

@@ -14,6 +14,8 @@ SECRET_KEY_MIN = 32  # the application's own minimum for SECRET_KEY
 PASSWORD_MIN = 12
 _WHOLE_TOKEN = re.compile(r"K10[0-9a-f]{64}::[^:]+:[^:]+")  # as in k3s' own token files
 K3S_TOKEN_MIN = 16  # what the role k3s refuses below
+# as in module_utils/certificate_tools.py, which would bring a whole library
+DNS_NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\Z")
 DOCKER_HUB = ("registry-1.docker.io", "auth.docker.io")
 # what the shipped inventories name in another way than the variable with vault_ before it
 _IN_THE_VAULT = {"integr8scode_registry_password": "vault_registry_password", "k3s_token": "vault_k3s_token"}
@@ -142,6 +144,30 @@ def example_problems(username: str) -> list[str]:
     return [problem]
 
 
+def name_problems(names: Any, addresses: Any) -> list[str]:
+    """Return why no certificate could be made for a server's public names.
+
+    :param names: ``integr8scode_public_names``; an address among them counts as one.
+    :param addresses: ``integr8scode_public_addresses``.
+    """
+    if not isinstance(names, list) or not isinstance(addresses, list):
+        return []  # another type is told as such
+    if not names and not addresses:
+        return ["integr8scode_public_names and integr8scode_public_addresses are empty. Give the server a name."]
+    found = []
+    for setting, given in (("integr8scode_public_names", names), ("integr8scode_public_addresses", addresses)):
+        for one in map(str, given):
+            if not _has_to_be_found(one) and one not in {"", "localhost"}:
+                continue  # an address
+            if setting.endswith("_addresses"):
+                found.append(f"{setting}: {one!r} is no IP address. Names belong into integr8scode_public_names.")
+            elif not DNS_NAME.match(one.lower().rstrip(".")):
+                hint = " Leave out https://, port and path." if re.search(r"[:/]", one) else ""
+                cure = "Letters, digits, - and . are allowed; other scripts need their xn--… form."
+                found.append(f"{setting}: {one!r} is no DNS name.{hint} {cure}")
+    return found
+
+
 def download_hosts(
     registries: list[str], mirrors: list[str] | None = None, proxy: str = "", no_proxy: list[str] | None = None
 ) -> list[str]:
@@ -202,6 +228,7 @@ class FilterModule:
         return {
             "secret_problems": secret_problems,
             "example_problems": example_problems,
+            "name_problems": name_problems,
             "download_hosts": download_hosts,
             "url_host": url_host,
         }

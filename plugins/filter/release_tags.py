@@ -1,4 +1,4 @@
-"""The filter that knows what a release's tag looks like."""
+"""The filters that know what a release's tag looks like."""
 
 from __future__ import annotations
 
@@ -57,9 +57,29 @@ def image_tag_kind(tag: Any) -> TagKind:
     raise AnsibleFilterError(f"{tag!r} is not a release tag: {why}. {FORMS}")
 
 
+def tag_problems(tag: Any, default: Any = "", allow_latest: bool = False) -> list[str]:
+    """Return why a release could not be shipped by its tag, before the registry is asked.
+
+    :param tag: the tag that the run names; empty where it names none.
+    :param default: the one that a server without a release gets then.
+    """
+    try:
+        # a default that moves is the inventory's own choice
+        moves = image_tag_kind(tag or default) == "latest" and bool(tag)
+    except AnsibleFilterError as error:
+        return [str(error)]
+    if not moves or allow_latest:
+        return []
+    problem = (
+        "The tag 'latest' names another release tomorrow. Deploy a release by its own tag, or allow it by name: "
+        "-e integr8scode_allow_latest=true"
+    )
+    return [problem]
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The filters of this file by their names in templates."""
-        return {"image_tag_kind": image_tag_kind}
+        return {"image_tag_kind": image_tag_kind, "tag_problems": tag_problems}

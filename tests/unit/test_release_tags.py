@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible.plugins.filter.release_tags import FilterModule, image_tag_kind
+from ansible.plugins.filter.release_tags import FilterModule, image_tag_kind, tag_problems
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,4 +73,4 @@ def test_what_passes_is_safe_in_a_shell_and_an_image_reference(tag: str) -> None
 
 
 def test_the_filter_is_found_by_ansible() -> None:
-    assert FilterModule().filters() == {"image_tag_kind": image_tag_kind}
+    assert FilterModule().filters() == {"image_tag_kind": image_tag_kind, "tag_problems": tag_problems}

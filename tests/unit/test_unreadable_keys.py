@@ -30,7 +30,7 @@ def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def problems(name: str, variables: dict[str, Any]) -> list[str]:
-    found: list[str] = evaluate(f"{{{{ query('unreadable_keys', '{name}') }}}}", variables)
+    found: list[str] = evaluate(f"{{{{ query('unreadable_keys', '{name}', judge=true) }}}}", variables)
     return found
 
 
@@ -49,6 +49,42 @@ def test_keys_that_can_be_read_are_no_problem(no_key: dict[str, Any], tmp_path: 
     assert problems("keys", {}) == []
 
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJkl me@laptop"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [KEY],
+        [f'from="10.0.0.*",restrict {KEY}'],
+        ["ecdsa-sha2-nistp256 AAAAE2Vj", "sk-ssh-ed25519@openssh.com AAAAGnNr x", "ssh-rsa AAAAB3Nz=="],
+        [f"# two people\n{KEY}\n{KEY}\n"],
+        ["https://git.example.org/me.keys"],
+        [],
+    ],
+)
+def test_public_keys_pass(keys: list[str]) -> None:
+    assert problems("keys", {"keys": keys}) == []
+
+
+def test_a_text_is_no_list() -> None:
+    """Its characters would have been the keys, once the user was made."""
+    (problem,) = problems("keys", {"keys": KEY})
+    assert problem.startswith("bootstrap_authorized_keys is no list of public keys. Write it as")
+    assert problem.endswith("Nothing was changed.")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "~/.ssh/id_ed25519.pub", "-----BEGIN OPENSSH PRIVATE KEY-----\nhidden", f"{KEY}\nssh-ed25519", 5, "ssh-x y"],
+)
+def test_what_is_no_public_key_is_told_and_not_shown(wrong: Any) -> None:
+    (problem,) = problems("keys", {"keys": [KEY, wrong]})
+    assert problem.startswith("bootstrap_authorized_keys: entry 2 is no public key")
+    assert "hidden" not in problem
+    assert "AAAAC3" not in problem
+
+
 def test_first_contact_refuses_before_it_logs_in(no_key: dict[str, Any], tmp_path: Path) -> None:
     keys = yaml.safe_load((ROOT / "inventories/production/group_vars/all/main.yml").read_text())
     host = {**CLOSED, "bootstrap_authorized_keys": keys["bootstrap_authorized_keys"]}
@@ -56,6 +92,13 @@ def test_first_contact_refuses_before_it_logs_in(no_key: dict[str, Any], tmp_pat
     assert done.returncode == 2, done.stdout + done.stderr
     assert CURE in " ".join(done.stdout.split())
     assert "Look at the server" not in done.stdout
+
+
+def test_first_contact_judges_what_it_reads() -> None:
+    refuse = load("playbooks/bootstrap.yml")[0]["tasks"][0]
+    known = {"bootstrap_keys": KEY}
+    (problem,) = evaluate(refuse["vars"]["bootstrap_unreadable"], known)
+    assert "no list" in problem
 
 
 def test_a_comparison_says_so_in_the_report(no_key: dict[str, Any], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ SSH_UNITS = ("ssh.service", "sshd.service", "ssh.socket", "sshd.socket")
 # what stands in the folder names of an installation that this project has made (releases/layout.py)
 _OURS = re.compile(r"(?P<base>/.+)/(?:releases/[^/]+|current)")
 EDGE_SOCKET = "edge/run/admin.sock"
+HIGHEST_PORT = 65535
 SOCKET_PATH_BYTES = 107  # unix(7): 108 with the zero at its end
 
 
@@ -109,11 +110,11 @@ def _who(state: Mapping[str, Any], port: str, holder: Mapping[str, Any]) -> tupl
 
 
 def ports(state: Mapping[str, Any], wanted: Mapping[str, int]) -> list[Cause]:
-    """Ports that somebody else has.
+    """Ports that somebody else has, and those that cannot be.
 
     :param wanted: by the setting that names each; k3s' own are not to be chosen and begin with ``k3s``.
     """
-    found = []
+    found = _impossible(wanted)
     for setting, number in wanted.items():
         port = str(number)
         holder = state["listeners"].get(port)
@@ -125,6 +126,28 @@ def ports(state: Mapping[str, Any], wanted: Mapping[str, int]) -> list[Cause]:
         why = f"{'k3s' if setting.startswith('k3s') else 'The stack'} listens there."
         found.append(_cause("port", f"Port {port} is taken by {who}.", why, f"as root on the server: {cure}"))
     return found
+
+
+def _impossible(wanted: Mapping[str, int]) -> list[Cause]:
+    """Ports that are none, and ports that two of this server's own want."""
+    found = []
+    for setting, number in wanted.items():
+        if not 1 <= number <= HIGHEST_PORT:
+            why = f"A port is a number from 1 to {HIGHEST_PORT}."
+            found.append(_cause("port", f"{setting} is {number}.", why, "choose another port"))
+        others = [other for other in wanted if other != setting and wanted[other] == number]
+        # told by the last of those that can be chosen
+        if setting.startswith("integr8scode_") and others and setting == _last_chosen([setting, *others]):
+            what = " and ".join(
+                other if other.startswith("integr8scode_") else f"another service ({other})" for other in others
+            )
+            why = f"Port {number} is that of {what}, and only one of them can listen there."
+            found.append(_cause("port", f"{setting} is {number}.", why, "choose another port"))
+    return found
+
+
+def _last_chosen(settings: list[str]) -> str:
+    return max(one for one in settings if one.startswith("integr8scode_"))
 
 
 def base(needs: Mapping[str, Any]) -> list[Cause]:

@@ -105,6 +105,12 @@ def test_what_else_the_inventory_says_is_no_secret(monkeypatch: pytest.MonkeyPat
     assert answer["msg"][1:3] == [f"1. secret: {SECRET}", "2. setting: a name is an example"]
 
 
+def test_a_note_is_told_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(monkeypatch, state(), notes=["no setting is named so"])
+    assert "failed" not in asked.run()
+    assert asked.warned == ["app1: no setting is named so"]
+
+
 def test_a_clock_that_is_wrong_is_found_by_the_question_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = Asked(monkeypatch, state(time=action.time.time() - 7200)).run()
     assert "s behind this machine's" in answer["msg"][1]

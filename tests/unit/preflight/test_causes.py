@@ -282,6 +282,28 @@ def test_what_this_project_runs_may_hold_its_ports() -> None:
     assert len(stack.causes({**unasked, "release": None}, NEEDS)) == 1
 
 
+@pytest.mark.parametrize("number", [0, -1, 65536])
+def test_a_port_that_is_none_is_refused(number: int) -> None:
+    """Docker would say so in the middle of a switch."""
+    (found,) = stack.causes(SERVER, {**NEEDS, "ports": {"integr8scode_https_port": number}})
+    assert (found["check"], found["found"]) == ("port", f"integr8scode_https_port is {number}.")
+    assert "from 1 to 65535" in found["why"]
+
+
+@pytest.mark.parametrize(
+    ("other", "told", "says"),
+    [
+        ("integr8scode_frontend_port", "integr8scode_https_port", "integr8scode_frontend_port"),
+        ("k3s_api", "integr8scode_https_port", "another service (k3s_api)"),
+        ("27017", "integr8scode_https_port", "another service (27017)"),
+    ],
+)
+def test_two_on_one_port_are_refused_once(other: str, told: str, says: str) -> None:
+    (found,) = stack.causes(SERVER, {**NEEDS, "ports": {"integr8scode_https_port": 6000, other: 6000}})
+    assert found["found"] == f"{told} is 6000."
+    assert f"Port 6000 is that of {says}," in found["why"]
+
+
 def test_the_guides_installation_is_refused() -> None:
     foreign = {"containers": [{"name": "mongo", "working_dir": "/opt/Integr8sCode"}], "volumes": []}
     taken = {"listeners": {"443": holder("docker-proxy")}, "published": {"443": {"name": "frontend", "ours": True}}}
