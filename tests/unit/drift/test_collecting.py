@@ -416,6 +416,37 @@ def test_policies_and_rules_of_others_are_told_apart() -> None:
     assert network.unknown_rules(saved) == ["filter: policy DROP of INPUT", "filter: -A INPUT -s 10.0.0.0/8 -j ACCEPT"]
 
 
+def test_what_docker_28_writes_into_table_raw_is_its_own() -> None:
+    saved = (
+        "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 172.31.209.10/32 ! -i br-integr8scode -j DROP\n"
+        "-A PREROUTING -d 127.0.0.1/32 ! -i lo -p tcp -m tcp --dport 27017 -j DROP\nCOMMIT\n"
+        "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -i docker0 -o docker0 -j DROP\n"
+        '-A INPUT -m comment --comment "KUBE-ROUTER rule to explicitly ACCEPT" -m mark --mark 0x2/0x2 -j ACCEPT\n'
+    )
+    assert network.unknown_rules(saved) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-A INPUT -i br-integr8scode -p tcp -m tcp --dport 6443 -j DROP",
+        "-A FORWARD -o br-integr8scode -j REJECT --reject-with icmp-port-unreachable",
+        "-A DOCKER-USER -j DROP",
+        "-A DOCKER-USER -i eth0 -j ACCEPT",
+    ],
+)
+def test_a_rule_that_refuses_is_not_hidden_by_the_interface_or_chain_that_it_names(rule: str) -> None:
+    assert network.unknown_rules(f"*filter\n{rule}\nCOMMIT\n") == [f"filter: {rule}"]
+
+
+def test_chains_of_docker_that_nothing_leads_to_count_as_missing() -> None:
+    saved = (Path(__file__).parent / "recorded/iptables-save.txt").read_text(encoding="utf-8")
+    assert network.dockers_rules(saved)
+    for chain in ("FORWARD", "PREROUTING"):
+        flushed = "".join(line for line in saved.splitlines(keepends=True) if not line.startswith(f"-A {chain} "))
+        assert not network.dockers_rules(flushed)
+
+
 # -- the registry
 
 
