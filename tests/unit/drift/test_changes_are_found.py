@@ -104,6 +104,18 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "the disk is full": (put("disk|0|free_bytes", 1 << 20), "disk:/#room"),
     "inodes are used up": (put("disk|0|free_inodes_percent", 1.0), "disk:/#inodes"),
     "the disk is read-only": (put("disk|0|read_only", True), "disk:/#read-only"),
+    "the container cannot read the release's configuration": (
+        put(f"release|access|{server.CONFIG_PATH}|mode", "0600"),
+        f"files:{server.CONFIG_PATH}#mode",
+    ),
+    "somebody else may write the release's settings": (
+        put(f"release|access|{server.BASE}/releases/{server.RELEASE}/.env|owner", 1000),
+        f"files:{server.BASE}/releases/{server.RELEASE}/.env#owner",
+    ),
+    "the record of the release can be read by all": (
+        put(f"release|access|{server.BASE}/releases/{server.RELEASE}/release.json|mode", "0644"),
+        f"files:{server.BASE}/releases/{server.RELEASE}/release.json#mode",
+    ),
     "the default route is gone": (put("addresses|default_route", False), "address:default route#missing"),
     "node-ip names an address that is gone": (put("addresses|node_ip", "192.0.2.99"), "address:k3s node-ip#gone"),
     "docker0 has another address": (put("addresses|addresses", ["192.0.2.10"]), "address:docker0#gone"),
