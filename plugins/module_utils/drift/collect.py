@@ -46,7 +46,9 @@ def _wanted(base: Path, limit: float) -> dict[str, Any]:
 def _registry(base: Path, expected: Mapping[str, Any], password: str, limit: float) -> dict[str, Any]:
     record = release.collect_release(base)["record"]
     recorded = registry.application_images(record, str(expected["images"]))
-    return {**registry.collect_registry(expected, password, sorted(recorded), limit), "recorded": recorded}
+    proxies = (docker_settings.collect_settings()["config"] or {}).get("proxies")
+    proxies = proxies if isinstance(proxies, Mapping) else {}
+    return {**registry.collect_registry(expected, password, sorted(recorded), limit, proxies), "recorded": recorded}
 
 
 def complete(expected: Mapping[str, Any], os_release: str) -> dict[str, Any]:

@@ -529,6 +529,49 @@ def test_only_the_applications_images_are_asked_for() -> None:
     assert registry.application_images(record, "ghcr.io/x/y") == {"ghcr.io/x/y/backend:1": "sha256:a"}
 
 
+@pytest.mark.parametrize(
+    ("proxies", "way"),
+    [
+        ({}, None),
+        ({"https-proxy": "socks5://proxy.example:1080"}, None),
+        ({"https-proxy": "http://u:p@proxy.example:3128"}, {"https": "http://u:p@proxy.example:3128"}),
+        ({"https-proxy": "http://proxy.example:3128", "no-proxy": "localhost,.example"}, {}),
+        (
+            {"https-proxy": "http://proxy.example:3128", "no-proxy": "other.example"},
+            {"https": "http://proxy.example:3128"},
+        ),
+    ],
+)
+def test_the_registry_is_reached_as_the_engine_reaches_it(proxies: dict[str, str], way: dict[str, str] | None) -> None:
+    assert registry.proxy_for("registry.example", proxies) == way
+
+
+def test_the_engines_proxy_is_asked_for_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make_release(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        heard: list[bytes] = []
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                heard.append(connection.recv(4096))
+                connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        proxies = {"https-proxy": f"http://u:p@127.0.0.1:{server.getsockname()[1]}"}
+        settings = {"config": {"proxies": proxies}}
+        monkeypatch.setattr(collect.docker_settings, "collect_settings", lambda: settings)
+        record = json.loads((tmp_path / "current/release.json").read_text(encoding="utf-8"))
+        record["digests"] = {"registry.example/a/b:1": "sha256:1"}
+        (tmp_path / "current/release.json").write_text(json.dumps(record), encoding="utf-8")
+        with pytest.raises(UnansweredError, match="cannot be reached") as caught:
+            collect._registry(tmp_path, {"host": "registry.example", "images": "registry.example/a"}, "", 5)
+        thread.join(5)
+    assert heard[0].startswith(b"CONNECT registry.example:443")
+    assert "u:p" not in str(caught.value)
+
+
 # -- the node's addresses
 
 
