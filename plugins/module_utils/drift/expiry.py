@@ -69,10 +69,14 @@ def collect_k3s_certificates() -> list[dict[str, Any]]:
     """k3s' own certificates. Raises UnansweredError."""
     _need_library()
     try:
-        found, _problems = read_certificates()
+        found, problems = read_certificates()
     except K3sError as error:
         raise UnansweredError(str(error).partition(" Cure:")[0]) from None
-    return [{"path": one.path, "authority": one.authority, "ends": one.expires} for one in found]
+    broken = [one.partition(" is no certificate")[0] for one in problems]
+    return [
+        *({"path": one.path, "authority": one.authority, "ends": one.expires} for one in found),
+        *({"path": path, "authority": False, "ends": 0.0, "broken": True} for path in broken),
+    ]
 
 
 def collect_kubeconfigs(expected: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +259,18 @@ def compare_k3s_certificates(
     for one in facts:
         result.count("expiry")
         days = (one["ends"] - now) / DAY
-        if one["authority"]:
+        if one.get("broken"):
+            # k3s itself takes what it cannot read for one that has not ended, and does not start with it
+            result.add(
+                "expiry",
+                str(one["path"]),
+                "certificate",
+                expected="a certificate",
+                found="something else",
+                cure=f"By hand: move {one['path']} away and run systemctl restart k3s.service, which makes it anew",
+                severity="critical",
+            )
+        elif one["authority"]:
             if days < float(expected["authority_days"]):
                 by_hand = "By hand: k3s certificate rotate-ca, as k3s' documentation tells, then " + cure
                 result.add(

@@ -400,6 +400,10 @@ CHANGES: dict[str, tuple[Change, str]] = {
         put(f"certificates|services|public|access|{CRT}|mode", "0666"),
         f"files:{CRT}#mode",
     ),
+    "a certificate of k3s was cut off": (
+        put("k3s_certificates|0|broken", True),
+        f"expiry:{next(one['path'] for one in answers()['k3s_certificates']['value'])}#certificate",
+    ),
     "k3s' certificates end": (
         put("k3s_certificates|0|ends", NOW + 10 * DAY),
         "expiry:/var/lib/rancher/k3s/server/tls/serving-kube-apiserver.crt#end",
