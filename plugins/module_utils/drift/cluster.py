@@ -15,6 +15,8 @@ from ansible.module_utils.kubernetes_access_plan import foreign_grants, object_p
 OWN_NAMESPACES = {"default", "kube-system", "kube-public", "kube-node-lease"}
 # what Kubernetes and k3s bind to cluster-admin themselves
 ADMIN_BINDINGS = ("cluster-admin", "helm-kube-system-", "k3s-")
+# groups and a user to which every account of the cluster, and so each worker, or whoever asks without one, belongs
+EVERYBODY = {"system:serviceaccounts", "system:authenticated", "system:unauthenticated", "system:anonymous"}
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 INSIDE = {
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
@@ -50,6 +52,17 @@ def collect_cluster(expected: Mapping[str, Any], timeout: float) -> dict[str, An
         raise UnansweredError(str(error).partition(" Cure:")[0]) from None
 
 
+def _wide_grants(bindings: Mapping[str, list[Mapping[str, Any]]]) -> list[str]:
+    """Bindings that give rights to everybody, Kubernetes' own left out; told as `foreign_grants` does."""
+    found = []
+    for kind, items in bindings.items():
+        for one in items:
+            own = (one["metadata"].get("labels") or {}).get("kubernetes.io/bootstrapping") == "rbac-defaults"
+            if not own and any(subject.get("name") in EVERYBODY for subject in one.get("subjects") or []):
+                found.append(f"{title({**one, 'kind': kind})} ({one['roleRef']['kind']} {one['roleRef']['name']})")
+    return found
+
+
 def _collect(client: Client, expected: Mapping[str, Any]) -> dict[str, Any]:
     definitions = expected["definitions"]
     namespace = str(expected["namespace"])
@@ -60,9 +73,13 @@ def _collect(client: Client, expected: Mapping[str, Any]) -> dict[str, Any]:
         ]
         for kind, path in INSIDE.items()
     }
+    bindings = {
+        kind: client.need("GET", f"{RBAC}/{kind.lower()}s").get("items") or []
+        for kind in ("ClusterRoleBinding", "RoleBinding")
+    }
     admins = [
         one["metadata"]["name"]
-        for one in client.need("GET", f"{RBAC}/clusterrolebindings").get("items") or []
+        for one in bindings["ClusterRoleBinding"]
         if one.get("roleRef", {}).get("name") == "cluster-admin"
     ]
     return {
@@ -78,7 +95,7 @@ def _collect(client: Client, expected: Mapping[str, Any]) -> dict[str, Any]:
             if one["kind"] == "ServiceAccount"
         },
         "inside": inside,
-        "foreign": foreign_grants(client, definitions),
+        "foreign": sorted({*foreign_grants(client, definitions), *_wide_grants(bindings)}),
         "admins": admins,
     }
 

@@ -16,9 +16,11 @@ from typing import Any, ClassVar
 
 import pytest
 from ansible.module_utils.drift import (
+    cluster,
     collect,
     containers,
     engine,
+    expiry,
     network,
     owned_files,
     reading,
@@ -30,6 +32,7 @@ from ansible.module_utils.drift import (
 from ansible.module_utils.drift.findings import Comparison
 from ansible.module_utils.drift.probes import Probe, UnansweredError, ask
 from ansible.module_utils.drift.reading import keyed
+from ansible.module_utils.k3s_certificates import CertificateFile
 
 from tests.unit.drift.clean_server import compose, inspected
 
@@ -570,6 +573,39 @@ def test_the_engines_proxy_is_asked_for_the_way(monkeypatch: pytest.MonkeyPatch,
         thread.join(5)
     assert heard[0].startswith(b"CONNECT registry.example:443")
     assert "u:p" not in str(caught.value)
+
+
+# -- k3s
+
+
+def test_a_certificate_of_k3s_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    good = CertificateFile("/k3s/server/tls/a.crt", authority=False, expires=2e9, written=1e9, fingerprint="")
+    read = ([good], ["/k3s/server/tls/b.crt is no certificate: it is empty"])
+    monkeypatch.setattr(expiry, "read_certificates", lambda: read)
+    found = {one["path"]: one.get("broken", False) for one in expiry.collect_k3s_certificates()}
+    assert found == {"/k3s/server/tls/a.crt": False, "/k3s/server/tls/b.crt": True}
+
+
+def binding(name: str, subject: dict[str, str], **metadata: Any) -> dict[str, Any]:
+    role = {"kind": "ClusterRole", "name": "edit"}
+    return {"metadata": {"name": name, **metadata}, "roleRef": role, "subjects": [subject]}
+
+
+def test_what_everybody_may_counts_as_a_right_of_the_workers() -> None:
+    everybody = {"kind": "Group", "name": "system:serviceaccounts"}
+    kubernetes = {"labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}}
+    found = cluster._wide_grants(
+        {
+            "ClusterRoleBinding": [
+                binding("system:discovery", everybody, **kubernetes),
+                binding("k3s", {"kind": "User", "name": "system:k3s-controller"}),
+                binding("oops", everybody),
+                {"metadata": {"name": "nobody"}, "roleRef": {"kind": "ClusterRole", "name": "view"}},
+            ],
+            "RoleBinding": [binding("anonymous", {"kind": "User", "name": "system:anonymous"}, namespace="default")],
+        }
+    )
+    assert found == ["ClusterRoleBinding oops (ClusterRole edit)", "RoleBinding default/anonymous (ClusterRole edit)"]
 
 
 # -- the node's addresses
