@@ -260,6 +260,30 @@ def test_a_broken_report_is_passed_over(tmp_path: Path) -> None:
     assert "app1" in last_of(load_reports(tmp_path), ["app1"])
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda found: found.clear(),
+        lambda found: found.update(hosts=None),
+        lambda found: found.update(hosts=["app1"]),
+        lambda found: found.update(run=[]),
+        lambda found: found.pop("at"),
+        lambda found: found["hosts"][0].pop("status_since"),
+        lambda found: found["hosts"][0].update(findings=None),
+        lambda found: found["hosts"][0].update(seen=[1]),
+        lambda found: found["hosts"][0]["findings"][0].update(severity="bad"),
+        lambda found: found["hosts"][0]["findings"][0].pop("since"),
+    ],
+)
+def test_a_report_that_was_spoiled_counts_as_none(tmp_path: Path, spoil: Any) -> None:
+    spoiled = report({"app1": result(finding())})
+    spoil(spoiled)
+    (tmp_path / "drift.json").write_text(json.dumps(spoiled), encoding="utf-8")
+    before = list(load_reports(tmp_path))
+    assert before == []
+    assert states(report({"app1": result(finding())}, before)) == {"/etc/x": "new"}
+
+
 # -- schema
 
 
