@@ -119,8 +119,8 @@ def compare_certificates(
 ) -> None:
     """Compare the stack's certificates.
 
-    `certificates`: `name`, `directory`, `names`, `owner`, `with_ca`, `provided`; `provided_days`: when the end of a
-    provided one is told; own ones are renewed by a deploy below `renew_fraction` of their life.
+    `certificates`: `name`, `directory`, `names`, `owner`, `with_ca`, `provided`, and `content` of a provided one;
+    `provided_days`: when its end is told; own ones are renewed by a deploy below `renew_fraction` of their life.
     """
     cure = result.deploy(tag)
     for wanted in expected["certificates"]:
@@ -163,6 +163,8 @@ def compare_certificates(
                 cure=cure,
                 severity="critical",
             )
+        if wanted["provided"]:
+            _content(result, item, str(wanted.get("content") or ""), found, cure)
         _ending(result, item, found, now, cure, provided=bool(wanted["provided"]), expected=expected)
         _accesses(result, wanted, found, cure)
     authority = facts["authority"]
@@ -193,6 +195,17 @@ def compare_certificates(
             cure=by_hand,
             severity="critical",
         )
+
+
+def _content(result: Comparison, item: str, content: str, found: Mapping[str, Any], cure: str) -> None:
+    """Compare a provided certificate with the inventory's."""
+    try:
+        meant = tools.fingerprint(tools.load_chain(content.encode())[0])
+    except ValueError:
+        return  # a deploy refuses it, and says why
+    if found["fingerprint"] != meant:
+        wanted = "the certificate of the inventory"
+        result.add("expiry", item, "content", expected=wanted, found="another one", cure=cure, severity="critical")
 
 
 def _ending(

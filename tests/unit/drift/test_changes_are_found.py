@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils import certificate_tools
 from ansible.module_utils.drift.findings import AREAS
 from ansible.module_utils.drift.network import unknown_rules
 from ansible.module_utils.drift.stack import PROFILE_VOLUMES
@@ -15,6 +16,7 @@ from ansible.plugins.filter.drift_cures import CURES
 
 from tests.unit.drift import clean_server as server
 from tests.unit.drift.clean_server import DAY, KEY, NOW, answers, compare, container
+from tests.unit.support.fake_kubernetes import Authority
 
 Change = Callable[[dict[str, Any]], Any]
 PLAYBOOK = "ansible-playbook -i inventories/production"
@@ -547,6 +549,20 @@ def test_a_server_that_was_not_bootstrapped_here_has_no_findings_of_users() -> N
     found, wanted = answers(), server.expected()
     wanted["users"]["compared"] = False
     found["users"]["value"] = {}
+    assert compare(found, wanted)["findings"] == []
+
+
+def test_a_certificate_of_the_inventory_that_was_replaced_on_the_server_is_found() -> None:
+    pem = Authority().pem
+    found, wanted = answers(), server.expected()
+    wanted["certificates"]["certificates"][0] |= {"provided": True, "content": pem}
+    served = found["certificates"]["value"]["services"]["public"]
+    (finding,) = compare(found, wanted)["findings"]
+    assert finding["id"] == "expiry:tls public#content"
+    served["fingerprint"] = certificate_tools.fingerprint(certificate_tools.load_chain(pem.encode())[0])
+    assert compare(found, wanted)["findings"] == []
+    # what a deploy refuses is its business
+    wanted["certificates"]["certificates"][0]["content"] = "no certificate"
     assert compare(found, wanted)["findings"] == []
 
 
