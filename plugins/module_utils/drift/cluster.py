@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.drift.findings import Comparison
 from ansible.module_utils.drift.network import several
 from ansible.module_utils.drift.probes import UnansweredError
+from ansible.module_utils.drift.reading import describe, run
 from ansible.module_utils.kubernetes_access_client import ApiError, Client, read_admin
 from ansible.module_utils.kubernetes_access_plan import foreign_grants, object_path, projection, title
 
+BINARY = "/usr/local/bin/k3s"
 OWN_NAMESPACES = {"default", "kube-system", "kube-public", "kube-node-lease"}
 # what Kubernetes and k3s bind to cluster-admin themselves
 ADMIN_BINDINGS = ("cluster-admin", "helm-kube-system-", "k3s-")
@@ -98,6 +101,23 @@ def _collect(client: Client, expected: Mapping[str, Any]) -> dict[str, Any]:
         "foreign": sorted({*foreign_grants(client, definitions), *_wide_grants(bindings)}),
         "admins": admins,
     }
+
+
+def collect_binary() -> dict[str, str]:
+    """The release of the program that the next start of k3s runs; "" where there is none. Raises UnansweredError."""
+    if describe(BINARY) is None:
+        return {"version": ""}
+    match = re.match(r"k3s version (\S+)", run("k3s", "--version"))
+    if match is None:
+        raise UnansweredError("k3s --version names no release")
+    return {"version": match[1]}
+
+
+def compare_binary(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Compare the program with `version`; that it is missing is told with the files."""
+    if facts["version"]:
+        cure = result.site("k3s")
+        result.same("k3s", BINARY, "version", expected=expected["version"], found=facts["version"], cure=cure)
 
 
 def _different(wanted: Any, found: Any, path: str = "") -> list[str]:

@@ -99,6 +99,7 @@ def probes(expected: Mapping[str, Any], key: bytes, password: str, limit: float)
         "k3s_certificates": expiry.collect_k3s_certificates,
         "kubeconfigs": partial(expiry.collect_kubeconfigs, expected["kubeconfigs"]),
         "cluster": partial(cluster.collect_cluster, expected["cluster"], one_answer),
+        "k3s_binary": cluster.collect_binary,
         "backups": partial(backup.collect_backups, expected["backup"]),
     }
     if expected["registry"].get("host"):
@@ -276,6 +277,13 @@ class Comparer:
             "addresses": found.get("addresses") or [],
             "node_name": e["cluster"].get("node_name") or (v("server") or {}).get("hostname", ""),
         }
+        self._try(
+            "k3s_binary",
+            "k3s",
+            cluster.BINARY,
+            lambda: cluster.compare_binary(r, e["cluster"], v("k3s_binary")),
+            f"By hand: look why {cluster.BINARY} --version fails; {r.site('k3s')} installs it",
+        )
         self._try(
             "cluster",
             "kubernetes",

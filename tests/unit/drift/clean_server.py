@@ -573,6 +573,7 @@ def answers() -> dict[str, Any]:
                 }
             },
         },
+        "k3s_binary": {"version": "v1.34.4+k3s1"},
         "k3s_certificates": [
             {
                 "path": "/var/lib/rancher/k3s/server/tls/serving-kube-apiserver.crt",

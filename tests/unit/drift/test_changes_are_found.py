@@ -368,6 +368,10 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "the tag moved": (put(f"registry|digests|{IMAGE}", "sha256:" + "f" * 64), f"registry:{IMAGE}#digest"),
     "the tag is gone": (put(f"registry|digests|{IMAGE}", ""), f"registry:{IMAGE}#missing"),
     "the login is refused": (put("registry|refused", True), "registry:ghcr.io#login"),
+    "another program of k3s, for its next start": (
+        put("k3s_binary|version", "v1.35.1+k3s1"),
+        "k3s:/usr/local/bin/k3s#version",
+    ),
     "another k3s": (put("cluster|version", "v1.33.1+k3s1"), "k3s:API server#version"),
     "the node is not ready": (put("cluster|nodes|0|ready", "Unknown"), "k3s:Node app1#ready"),
     "the node lost its name": (put("cluster|nodes|0|labels", {}), "k3s:Node app1#label kubernetes.io/hostname"),

@@ -586,6 +586,19 @@ def test_a_certificate_of_k3s_that_cannot_be_read_is_told(monkeypatch: pytest.Mo
     assert found == {"/k3s/server/tls/a.crt": False, "/k3s/server/tls/b.crt": True}
 
 
+def test_the_release_of_the_program_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "k3s"
+    monkeypatch.setattr(cluster, "BINARY", str(program))
+    monkeypatch.setattr(reading, "PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert cluster.collect_binary() == {"version": ""}
+    program.write_text("#!/bin/sh\necho 'k3s version v1.34.4+k3s1 (c6017918)'\n", encoding="utf-8")
+    program.chmod(0o755)
+    assert cluster.collect_binary() == {"version": "v1.34.4+k3s1"}
+    program.write_text("#!/bin/sh\necho something\n", encoding="utf-8")
+    with pytest.raises(UnansweredError, match="names no release"):
+        cluster.collect_binary()
+
+
 def binding(name: str, subject: dict[str, str], **metadata: Any) -> dict[str, Any]:
     role = {"kind": "ClusterRole", "name": "edit"}
     return {"metadata": {"name": name, **metadata}, "roleRef": role, "subjects": [subject]}
