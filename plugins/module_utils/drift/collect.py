@@ -191,7 +191,9 @@ class Comparer:
             )
 
         self._try("addresses", "address", "the addresses", addresses)
-        managed = bool(v("engine")) and ((v("settings") or {}).get("config") or {}).get("iptables", True)
+        config = (v("settings") or {}).get("config") or {}
+        # with nftables, which Engine 29 can use, its rules are in tables of its own
+        managed = bool(v("engine")) and config.get("iptables", True) and config.get("firewall-backend") != "nftables"
         firewall = {**e["firewall"], "docker": managed}
         self._try("firewall", "firewall", "the firewall", lambda: network.compare_firewall(r, firewall, v("firewall")))
         self._try("ports", "ports", "listening ports", ports)

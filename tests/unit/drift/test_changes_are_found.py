@@ -570,6 +570,15 @@ def test_a_certificate_of_the_inventory_that_was_replaced_on_the_server_is_found
     assert compare(found, wanted)["findings"] == []
 
 
+def test_an_engine_that_uses_nftables_needs_no_chains_of_iptables() -> None:
+    found, wanted = answers(), server.expected()
+    found["firewall"]["value"]["rules"]["IPv4"]["docker_user"] = False
+    found["firewall"]["value"]["tables"] += ["ip docker-bridges"]
+    found["settings"]["value"]["config"]["firewall-backend"] = "nftables"
+    wanted["docker"]["daemon"]["options"] = {"firewall-backend": "nftables"}
+    assert compare(found, wanted)["findings"] == []
+
+
 def test_a_young_server_needs_no_backup_yet() -> None:
     found = answers()
     found["backups"]["value"] |= {"newest": {"k3s": None, "application": None}, "timer_since": NOW - 3600}
