@@ -132,7 +132,8 @@ def _environment(result: Comparison, expected: Mapping[str, Any], facts: Mapping
                 ".env",
                 name,
                 expected=meant.get(name, "not set"),
-                found=found.get(name, "not set"),
+                # what somebody has added may be a secret
+                found=found.get(name, "not set") if name in meant else "set",
                 cure=cure,
                 severity="critical",
             )

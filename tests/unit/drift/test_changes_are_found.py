@@ -579,6 +579,23 @@ def test_an_engine_that_uses_nftables_needs_no_chains_of_iptables() -> None:
     assert compare(found, wanted)["findings"] == []
 
 
+def test_what_somebody_has_added_is_named_and_not_shown() -> None:
+    found = answers()
+    engine("redis", lambda one: one["HostConfig"]["LogConfig"]["Config"].update({"splunk-token": "hunter22"}))(found)
+    found["release"]["value"]["texts"][".env"] += "MONGO_PASSWORD=hunter22\n"
+    config = found["settings"]["value"]["config"]
+    config["cluster-advertise"] = "hunter22"
+    config["log-opts"]["splunk-token"] = "hunter22"
+    result = compare(found)
+    assert {one["id"] for one in result["findings"]} == {
+        "containers:redis#log",
+        "release:.env#MONGO_PASSWORD",
+        "docker:/etc/docker/daemon.json#cluster-advertise",
+        "docker:/etc/docker/daemon.json#log-opts",
+    }
+    assert "hunter22" not in str(result)
+
+
 def test_a_young_server_needs_no_backup_yet() -> None:
     found = answers()
     found["backups"]["value"] |= {"newest": {"k3s": None, "application": None}, "timer_since": NOW - 3600}
