@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import ipaddress
 import json
 import os
 import re
@@ -52,6 +54,19 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return
 
 
+def _is_beside(host: str, no_proxy: str) -> bool:
+    """Whether a host is reached without the proxy: names with those below them, addresses, networks, or * for all."""
+    name = host.partition(":")[0].lower()
+    for one in (entry.strip().lower() for entry in no_proxy.split(",")):
+        plain = one.partition(":")[0].removeprefix("*").lstrip(".")
+        if one == "*" or (plain and (name == plain or name.endswith(f".{plain}"))):
+            return True
+        with contextlib.suppress(ValueError):
+            if ipaddress.ip_address(name) in ipaddress.ip_network(one, strict=False):
+                return True
+    return False
+
+
 def proxy_for(host: str, proxies: Mapping[str, Any]) -> dict[str, str] | None:
     """The proxy by which the Docker Engine reaches a registry, as urllib takes it; {} where it goes there directly.
 
@@ -62,8 +77,7 @@ def proxy_for(host: str, proxies: Mapping[str, Any]) -> dict[str, str] | None:
     url = str(proxies.get("https-proxy") or "")
     if urlsplit(url).scheme not in ("http", "https"):
         return None
-    beside = {"no": str(proxies.get("no-proxy") or "")}
-    return {} if urllib.request.proxy_bypass_environment(host, beside) else {"https": url}
+    return {} if _is_beside(host, str(proxies.get("no-proxy") or "")) else {"https": url}
 
 
 class Registry:

@@ -533,6 +533,21 @@ def test_only_the_applications_images_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "beside"),
+    [
+        ("registry.example:5000", True),
+        ("example", True),
+        ("badexample", False),
+        ("10.1.2.3:5000", True),
+        ("11.1.2.3", False),
+    ],
+)
+def test_who_is_reached_without_the_proxy(host: str, beside: bool) -> None:
+    way = registry.proxy_for(host, {"https-proxy": "http://p:3128", "no-proxy": "localhost, .Example ,10.0.0.0/8,"})
+    assert way == ({} if beside else {"https": "http://p:3128"})
+
+
+@pytest.mark.parametrize(
     ("proxies", "way"),
     [
         ({}, None),
