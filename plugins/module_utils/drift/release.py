@@ -13,6 +13,7 @@ from typing import Any
 from ansible.module_utils.drift.findings import Comparison
 from ansible.module_utils.drift.owned_files import where
 from ansible.module_utils.drift.reading import describe, digest, text
+from ansible.module_utils.drift.release_places import collect_places, compare_places
 from ansible.module_utils.release_secrets import LIST, own_list
 from ansible.module_utils.secret_files import FOLDER_NAME, read_mounts
 
@@ -86,9 +87,7 @@ def collect_release(base: Path) -> dict[str, Any]:
             content = text(place) if describe(place) is not None else None
             named = "" if content is None else digest_of(name, content)
             found["files"][name] = {"path": place, "text": content, "untouched": named == Path(place).parent.name}
-        places = [*(path / name for name in ("release.json", *OWN_FILES))]
-        places += [Path(one["path"]) for one in found["files"].values()]
-        found["access"] = {str(place): describe(place) for place in places}
+        found |= collect_places(path, OWN_FILES, [Path(one["path"]) for one in found["files"].values()])
     edge = base / "edge" / "haproxy.cfg"
     found["edge"] = text(edge) if describe(edge) is not None else None
     lines = [line for line in text(base / "history.jsonl").splitlines() if line.strip()]
@@ -185,26 +184,6 @@ def _edge(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, A
         _text(result, "edge/haproxy.cfg", str(meant), facts["edge"], cure)
 
 
-def _access(result: Comparison, facts: Mapping[str, Any]) -> None:
-    """Compare mode and owner of the release's files, which a deploy of the same release leaves as they are."""
-    for path, found in (facts.get("access") or {}).items():
-        if found is None:
-            continue  # that it is missing is told with its content
-        mode = "0640" if path.endswith("/release.json") else "0644"
-        result.same(
-            "files",
-            path,
-            "mode",
-            expected=mode,
-            found=found["mode"],
-            cure=f"By hand: chmod {mode} {path}",
-            severity="critical",
-        )
-        for name in ("owner", "group"):
-            cure = f"By hand: chown 0:0 {path}"
-            result.same("files", path, name, expected=0, found=found[name], cure=cure, severity="critical")
-
-
 def compare_release(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Compare the running release with what this checkout and the inventory would write for the same tag.
 
@@ -267,7 +246,7 @@ def compare_release(result: Comparison, expected: Mapping[str, Any], facts: Mapp
                 severity="critical",
             )
     _edge(result, expected, facts, cure)
-    _access(result, facts)
+    compare_places(result, facts)
     for name, complete in facts["others"].items():
         result.count("release")
         if not complete:

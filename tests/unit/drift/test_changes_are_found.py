@@ -110,6 +110,10 @@ CHANGES: dict[str, tuple[Change, str]] = {
         put(f"release|access|{server.CONFIG_PATH}|mode", "0600"),
         f"files:{server.CONFIG_PATH}#mode",
     ),
+    "a file lies beside the release's configuration": (
+        put("release|strangers", [f"{server.CONFIG_PATH}.old"]),
+        f"files:{server.CONFIG_PATH}.old#unknown",
+    ),
     "somebody else may write the release's settings": (
         put(f"release|access|{server.BASE}/releases/{server.RELEASE}/.env|owner", 1000),
         f"files:{server.BASE}/releases/{server.RELEASE}/.env#owner",

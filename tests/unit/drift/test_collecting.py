@@ -336,6 +336,10 @@ def test_a_release_is_read_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     config = found["files"]["config.toml"]["path"]
     there = {path for path, access in found["access"].items() if access is not None}
     assert there == {config, *(f"{tmp_path}/releases/2026.2.20-a/{name}" for name in (".env", "release.json"))}
+    assert found["strangers"] == []
+    Path(f"{config}.old").touch()
+    (tmp_path / "releases/2026.2.20-a/more").mkdir()
+    assert release.collect_release(tmp_path)["strangers"] == [f"{config}.old", f"{tmp_path}/releases/2026.2.20-a/more"]
     Path(found["files"]["config.toml"]["path"]).write_text("LOG_LEVEL = 'DEBUG'\n", encoding="utf-8")
     assert release.collect_release(tmp_path)["files"]["config.toml"]["untouched"] is False
 
