@@ -29,6 +29,8 @@ AREAS = (
     "server", "address", "clock", "disk", "docker", "files", "packages", "units", "kernel", "users", "firewall",
     "ports", "release", "containers", "networks", "volumes", "registry", "k3s", "kubernetes", "expiry", "backup",
 )  # fmt: skip
+_OF_HOST = {"name": str, "status": str, "status_since": str, "findings": list}
+_OF_FINDING = dict.fromkeys(("id", "area", "item", "aspect", "severity", "since", "state"), str)
 RULE_FIELDS = ("host", "area", "item", "reason", "until")
 Document = dict[str, Any]
 
@@ -41,8 +43,26 @@ def timestamp(moment: datetime) -> str:
 # -- reports on the controller
 
 
+def _has(one: Any, fields: Mapping[str, type]) -> bool:
+    return isinstance(one, dict) and all(isinstance(one.get(name), kind) for name, kind in fields.items())
+
+
+def _is_whole(report: Any) -> bool:
+    """Whether a report has what later ones compare with: somebody may have changed it, or a disk have spoiled it."""
+    if not _has(report, {"run": str, "at": str, "hosts": list}) or report.get("schema_version") != SCHEMA_VERSION:
+        return False
+    hosts = report["hosts"]
+    if not all(_has(host, _OF_HOST) and isinstance(host.get("seen", {}), dict) for host in hosts):
+        return False
+    return all(
+        _has(one, _OF_FINDING) and one["severity"] in SEVERITIES and one["area"] in AREAS
+        for host in hosts
+        for one in host["findings"]
+    )
+
+
 def load_reports(directory: Path) -> Iterable[Document]:
-    """Earlier reports, the newest first; one that cannot be read, or is of another schema, is passed over."""
+    """Earlier reports, the newest first; one that cannot be read, or is of another form, is passed over."""
     paths = [directory / NEWEST, *sorted((directory / "history").glob("*.json"), reverse=True)]
     runs = set()
     for path in paths:
@@ -50,12 +70,8 @@ def load_reports(directory: Path) -> Iterable[Document]:
             report = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if (
-            isinstance(report, dict)
-            and report.get("schema_version") == SCHEMA_VERSION
-            and report.get("run") not in runs
-        ):
-            runs.add(report.get("run"))
+        if _is_whole(report) and report["run"] not in runs:
+            runs.add(report["run"])
             yield report
 
 
@@ -78,7 +94,7 @@ def write_private(path: Path, text: str) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
             file.write(text)
         os.replace(temporary, path)
     except BaseException:

@@ -39,7 +39,8 @@ def connect(timeout: int = 60) -> Any:
     if DOCKER_IMPORT_ERROR is not None:
         raise EngineUnavailableError("python3-docker is missing; run playbooks/site.yml, whose role docker installs it")
     try:
-        client = docker.from_env(timeout=timeout)
+        # python3-docker before 6 (Debian 12, Ubuntu 24.04) else speaks a version that Engine 29 refuses
+        client = docker.from_env(version="auto", timeout=timeout)
         client.ping()
     except (docker_errors.DockerException, OSError) as error:
         raise EngineUnavailableError(

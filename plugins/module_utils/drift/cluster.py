@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.drift.findings import Comparison
 from ansible.module_utils.drift.network import several
 from ansible.module_utils.drift.probes import UnansweredError
+from ansible.module_utils.drift.reading import describe, run
 from ansible.module_utils.kubernetes_access_client import ApiError, Client, read_admin
 from ansible.module_utils.kubernetes_access_plan import foreign_grants, object_path, projection, title
 
+BINARY = "/usr/local/bin/k3s"
 OWN_NAMESPACES = {"default", "kube-system", "kube-public", "kube-node-lease"}
 # what Kubernetes and k3s bind to cluster-admin themselves
 ADMIN_BINDINGS = ("cluster-admin", "helm-kube-system-", "k3s-")
+# groups and a user to which every account of the cluster, and so each worker, or whoever asks without one, belongs
+EVERYBODY = {"system:serviceaccounts", "system:authenticated", "system:unauthenticated", "system:anonymous"}
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 INSIDE = {
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
@@ -50,6 +55,17 @@ def collect_cluster(expected: Mapping[str, Any], timeout: float) -> dict[str, An
         raise UnansweredError(str(error).partition(" Cure:")[0]) from None
 
 
+def _wide_grants(bindings: Mapping[str, list[Mapping[str, Any]]]) -> list[str]:
+    """Bindings that give rights to everybody, Kubernetes' own left out; told as `foreign_grants` does."""
+    found = []
+    for kind, items in bindings.items():
+        for one in items:
+            own = (one["metadata"].get("labels") or {}).get("kubernetes.io/bootstrapping") == "rbac-defaults"
+            if not own and any(subject.get("name") in EVERYBODY for subject in one.get("subjects") or []):
+                found.append(f"{title({**one, 'kind': kind})} ({one['roleRef']['kind']} {one['roleRef']['name']})")
+    return found
+
+
 def _collect(client: Client, expected: Mapping[str, Any]) -> dict[str, Any]:
     definitions = expected["definitions"]
     namespace = str(expected["namespace"])
@@ -60,9 +76,13 @@ def _collect(client: Client, expected: Mapping[str, Any]) -> dict[str, Any]:
         ]
         for kind, path in INSIDE.items()
     }
+    bindings = {
+        kind: client.need("GET", f"{RBAC}/{kind.lower()}s").get("items") or []
+        for kind in ("ClusterRoleBinding", "RoleBinding")
+    }
     admins = [
         one["metadata"]["name"]
-        for one in client.need("GET", f"{RBAC}/clusterrolebindings").get("items") or []
+        for one in bindings["ClusterRoleBinding"]
         if one.get("roleRef", {}).get("name") == "cluster-admin"
     ]
     return {
@@ -78,9 +98,26 @@ def _collect(client: Client, expected: Mapping[str, Any]) -> dict[str, Any]:
             if one["kind"] == "ServiceAccount"
         },
         "inside": inside,
-        "foreign": foreign_grants(client, definitions),
+        "foreign": sorted({*foreign_grants(client, definitions), *_wide_grants(bindings)}),
         "admins": admins,
     }
+
+
+def collect_binary() -> dict[str, str]:
+    """The release of the program that the next start of k3s runs; "" where there is none. Raises UnansweredError."""
+    if describe(BINARY) is None:
+        return {"version": ""}
+    match = re.match(r"k3s version (\S+)", run("k3s", "--version"))
+    if match is None:
+        raise UnansweredError("k3s --version names no release")
+    return {"version": match[1]}
+
+
+def compare_binary(result: Comparison, expected: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Compare the program with `version`; that it is missing is told with the files."""
+    if facts["version"]:
+        cure = result.site("k3s")
+        result.same("k3s", BINARY, "version", expected=expected["version"], found=facts["version"], cure=cure)
 
 
 def _different(wanted: Any, found: Any, path: str = "") -> list[str]:

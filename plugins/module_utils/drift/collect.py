@@ -46,7 +46,9 @@ def _wanted(base: Path, limit: float) -> dict[str, Any]:
 def _registry(base: Path, expected: Mapping[str, Any], password: str, limit: float) -> dict[str, Any]:
     record = release.collect_release(base)["record"]
     recorded = registry.application_images(record, str(expected["images"]))
-    return {**registry.collect_registry(expected, password, sorted(recorded), limit), "recorded": recorded}
+    proxies = (docker_settings.collect_settings()["config"] or {}).get("proxies")
+    proxies = proxies if isinstance(proxies, Mapping) else {}
+    return {**registry.collect_registry(expected, password, sorted(recorded), limit, proxies), "recorded": recorded}
 
 
 def complete(expected: Mapping[str, Any], os_release: str) -> dict[str, Any]:
@@ -97,6 +99,7 @@ def probes(expected: Mapping[str, Any], key: bytes, password: str, limit: float)
         "k3s_certificates": expiry.collect_k3s_certificates,
         "kubeconfigs": partial(expiry.collect_kubeconfigs, expected["kubeconfigs"]),
         "cluster": partial(cluster.collect_cluster, expected["cluster"], one_answer),
+        "k3s_binary": cluster.collect_binary,
         "backups": partial(backup.collect_backups, expected["backup"]),
     }
     if expected["registry"].get("host"):
@@ -188,7 +191,9 @@ class Comparer:
             )
 
         self._try("addresses", "address", "the addresses", addresses)
-        managed = bool(v("engine")) and ((v("settings") or {}).get("config") or {}).get("iptables", True)
+        config = (v("settings") or {}).get("config") or {}
+        # with nftables, which Engine 29 can use, its rules are in tables of its own
+        managed = bool(v("engine")) and config.get("iptables", True) and config.get("firewall-backend") != "nftables"
         firewall = {**e["firewall"], "docker": managed}
         self._try("firewall", "firewall", "the firewall", lambda: network.compare_firewall(r, firewall, v("firewall")))
         self._try("ports", "ports", "listening ports", ports)
@@ -274,6 +279,13 @@ class Comparer:
             "addresses": found.get("addresses") or [],
             "node_name": e["cluster"].get("node_name") or (v("server") or {}).get("hostname", ""),
         }
+        self._try(
+            "k3s_binary",
+            "k3s",
+            cluster.BINARY,
+            lambda: cluster.compare_binary(r, e["cluster"], v("k3s_binary")),
+            f"By hand: look why {cluster.BINARY} --version fails; {r.site('k3s')} installs it",
+        )
         self._try(
             "cluster",
             "kubernetes",

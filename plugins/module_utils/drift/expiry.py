@@ -69,10 +69,14 @@ def collect_k3s_certificates() -> list[dict[str, Any]]:
     """k3s' own certificates. Raises UnansweredError."""
     _need_library()
     try:
-        found, _problems = read_certificates()
+        found, problems = read_certificates()
     except K3sError as error:
         raise UnansweredError(str(error).partition(" Cure:")[0]) from None
-    return [{"path": one.path, "authority": one.authority, "ends": one.expires} for one in found]
+    broken = [one.partition(" is no certificate")[0] for one in problems]
+    return [
+        *({"path": one.path, "authority": one.authority, "ends": one.expires} for one in found),
+        *({"path": path, "authority": False, "ends": 0.0, "broken": True} for path in broken),
+    ]
 
 
 def collect_kubeconfigs(expected: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,8 +119,8 @@ def compare_certificates(
 ) -> None:
     """Compare the stack's certificates.
 
-    `certificates`: `name`, `directory`, `names`, `owner`, `with_ca`, `provided`; `provided_days`: when the end of a
-    provided one is told; own ones are renewed by a deploy below `renew_fraction` of their life.
+    `certificates`: `name`, `directory`, `names`, `owner`, `with_ca`, `provided`, and `content` of a provided one;
+    `provided_days`: when its end is told; own ones are renewed by a deploy below `renew_fraction` of their life.
     """
     cure = result.deploy(tag)
     for wanted in expected["certificates"]:
@@ -159,6 +163,8 @@ def compare_certificates(
                 cure=cure,
                 severity="critical",
             )
+        if wanted["provided"]:
+            _content(result, item, str(wanted.get("content") or ""), found, cure)
         _ending(result, item, found, now, cure, provided=bool(wanted["provided"]), expected=expected)
         _accesses(result, wanted, found, cure)
     authority = facts["authority"]
@@ -189,6 +195,17 @@ def compare_certificates(
             cure=by_hand,
             severity="critical",
         )
+
+
+def _content(result: Comparison, item: str, content: str, found: Mapping[str, Any], cure: str) -> None:
+    """Compare a provided certificate with the inventory's."""
+    try:
+        meant = tools.fingerprint(tools.load_chain(content.encode())[0])
+    except ValueError:
+        return  # a deploy refuses it, and says why
+    if found["fingerprint"] != meant:
+        wanted = "the certificate of the inventory"
+        result.add("expiry", item, "content", expected=wanted, found="another one", cure=cure, severity="critical")
 
 
 def _ending(
@@ -255,7 +272,18 @@ def compare_k3s_certificates(
     for one in facts:
         result.count("expiry")
         days = (one["ends"] - now) / DAY
-        if one["authority"]:
+        if one.get("broken"):
+            # k3s itself takes what it cannot read for one that has not ended, and does not start with it
+            result.add(
+                "expiry",
+                str(one["path"]),
+                "certificate",
+                expected="a certificate",
+                found="something else",
+                cure=f"By hand: move {one['path']} away and run systemctl restart k3s.service, which makes it anew",
+                severity="critical",
+            )
+        elif one["authority"]:
             if days < float(expected["authority_days"]):
                 by_hand = "By hand: k3s certificate rotate-ca, as k3s' documentation tells, then " + cure
                 result.add(

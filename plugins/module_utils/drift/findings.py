@@ -58,7 +58,9 @@ def line(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list | tuple | set | frozenset):
         value = ", ".join(str(one) for one in (sorted(value, key=str) if isinstance(value, set | frozenset) else value))
-    text = " ".join(str("" if value is None else value).split())
+    # the name of a file need not be UTF-8; a report is
+    words = str("" if value is None else value).encode("utf-8", "replace").decode()
+    text = " ".join(words.split())
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 

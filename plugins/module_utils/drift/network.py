@@ -197,9 +197,26 @@ def compare_ports(result: Comparison, expected: Mapping[str, Any], facts: list[M
 _OTHERS = re.compile(r"DOCKER|KUBE-|FLANNEL|CNI-|cali|br-|docker0|cni0|flannel|kube")
 # Docker's, for a container that calls its own published port
 _HAIRPIN = re.compile(r"^-A POSTROUTING -s (\S+) -d \1 .*-j MASQUERADE$")
+# Docker's, from Engine 28 on: a container's own address, and a port published on 127.0.0.1, are reached from here only
+_DIRECT = re.compile(r"^-A PREROUTING -d \S+ ! -i (?:lo|docker0|br-\S+)(?: -p (\w+) -m \1 --dport \d+)? -j DROP$")
+# Docker's, where containers of a network shall not see each other
+_APART = re.compile(r"^-A FORWARD -i (\S+) -o \1 -j DROP$")
+# in chains of the kernel's own, those programs refuse nothing else, whatever interface a rule names
+_REFUSES = re.compile(r"^-A (?:PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING) .*-j (?:DROP|REJECT)\b")
+# what Docker leaves to people, and all that it writes into it itself
+_PEOPLES, _DOCKERS_OWN = "-A DOCKER-USER ", "-A DOCKER-USER -j RETURN"
 _IPTABLES_NFT = ("ip", "ip6", "arp", "bridge")
 _IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 _OTHER_TABLES = re.compile(r"docker|kube|flannel|cni|k3s", re.IGNORECASE)
+
+
+def _is_others(table: str, rule: str) -> bool:
+    """Whether one of the programs that keep their own rules has made this one."""
+    if rule.startswith(_PEOPLES):
+        return rule == _DOCKERS_OWN
+    if (table == "raw" and _DIRECT.match(rule)) or _APART.match(rule) or _HAIRPIN.match(rule):
+        return True
+    return bool(_OTHERS.search(rule)) and not _REFUSES.match(rule)
 
 
 def unknown_rules(saved: str) -> list[str]:
@@ -213,9 +230,14 @@ def unknown_rules(saved: str) -> list[str]:
             # Docker itself sets FORWARD to DROP
             if policy == "DROP" and chain != "FORWARD":
                 found.append(f"{table}: policy {policy} of {chain}")
-        elif line.startswith("-A ") and not _OTHERS.search(line) and not _HAIRPIN.search(line):
+        elif line.startswith("-A ") and not _is_others(table, line.rstrip()):
             found.append(f"{table}: {line}")
     return found
+
+
+def dockers_rules(saved: str) -> bool:
+    """Whether packets still come to Docker's chains: after a flush (iptables -F) the chains are there, and empty."""
+    return all(re.search(rf"(?m)^-A {chain} .*-j DOCKER", saved) for chain in ("FORWARD", "PREROUTING"))
 
 
 def collect_firewall() -> dict[str, Any]:
@@ -226,7 +248,7 @@ def collect_firewall() -> dict[str, Any]:
             saved = run(program)
             found["rules"][family] = {
                 "unknown": unknown_rules(saved),
-                "docker_user": ":DOCKER-USER" in saved or ":DOCKER-FORWARD" in saved or ":DOCKER " in saved,
+                "docker_user": dockers_rules(saved),
             }
     if shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin"):
         out = run("nft", "list", "tables")

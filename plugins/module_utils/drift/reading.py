@@ -23,6 +23,7 @@ COMMANDS: frozenset[tuple[str, ...]] = frozenset(
         ("ip6tables-save",),
         ("nft", "list"),
         ("sshd", "-T"),
+        ("k3s", "--version"),
     }
 )
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

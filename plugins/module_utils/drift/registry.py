@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import ipaddress
 import json
 import os
 import re
@@ -52,13 +54,42 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return
 
 
+def _is_beside(host: str, no_proxy: str) -> bool:
+    """Whether a host is reached without the proxy: names with those below them, addresses, networks, or * for all."""
+    name = host.partition(":")[0].lower()
+    for one in (entry.strip().lower() for entry in no_proxy.split(",")):
+        plain = one.partition(":")[0].removeprefix("*").lstrip(".")
+        if one == "*" or (plain and (name == plain or name.endswith(f".{plain}"))):
+            return True
+        with contextlib.suppress(ValueError):
+            if ipaddress.ip_address(name) in ipaddress.ip_network(one, strict=False):
+                return True
+    return False
+
+
+def proxy_for(host: str, proxies: Mapping[str, Any]) -> dict[str, str] | None:
+    """The proxy by which the Docker Engine reaches a registry, as urllib takes it; {} where it goes there directly.
+
+    None where its settings name no proxy that urllib could use: then the environment's counts, if there is one.
+
+    :param proxies: `proxies` of daemon.json.
+    """
+    url = str(proxies.get("https-proxy") or "")
+    if urlsplit(url).scheme not in ("http", "https"):
+        return None
+    return {} if _is_beside(host, str(proxies.get("no-proxy") or "")) else {"https": url}
+
+
 class Registry:
     """One registry, asked by its HTTP API (distribution-spec) with GET and HEAD.
 
     :param timeout: seconds for one answer.
+    :param proxies: `proxies` of daemon.json: the engine's way is the one that a pull takes.
     """
 
-    def __init__(self, host: str, username: str, password: str, timeout: float) -> None:
+    def __init__(
+        self, host: str, username: str, password: str, timeout: float, proxies: Mapping[str, Any] | None = None
+    ) -> None:
         self.host = host
         self._login = base64.b64encode(f"{username}:{password}".encode()).decode() if username else ""
         self._timeout = timeout
@@ -67,7 +98,11 @@ class Registry:
         ca = f"/etc/docker/certs.d/{host}/ca.crt"
         if os.path.isfile(ca):
             context.load_verify_locations(ca)
-        self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect())
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler(proxy_for(host, proxies or {})),
+            urllib.request.HTTPSHandler(context=context),
+            _NoRedirect(),
+        )
 
     def _open(self, method: str, url: str, headers: Mapping[str, str]) -> tuple[int, Any, bytes]:
         request = urllib.request.Request(url, method=method, headers=dict(headers))  # noqa: S310  (https only, see below)
@@ -141,16 +176,21 @@ class Registry:
 
 
 def collect_registry(
-    expected: Mapping[str, Any], password: str, references: list[str], timeout: float
+    expected: Mapping[str, Any],
+    password: str,
+    references: list[str],
+    timeout: float,
+    proxies: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Digests of the application's images by their tags, and all tags. Raises UnansweredError.
 
     :param expected: `host` (where the login belongs), `username`.
     :param references: image references of the running release with the digests that they had.
+    :param proxies: `proxies` of daemon.json.
     """
     found: dict[str, Any] = {"refused": False, "digests": {}, "tags": []}
     host = str(expected["host"])
-    registry = Registry(host, str(expected.get("username") or ""), password, timeout)
+    registry = Registry(host, str(expected.get("username") or ""), password, timeout, proxies)
     try:
         for reference in references:
             _, repository, tag = split_reference(reference)

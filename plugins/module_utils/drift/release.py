@@ -13,10 +13,12 @@ from typing import Any
 from ansible.module_utils.drift.findings import Comparison
 from ansible.module_utils.drift.owned_files import where
 from ansible.module_utils.drift.reading import describe, digest, text
+from ansible.module_utils.drift.release_places import collect_places, compare_places
 from ansible.module_utils.release_secrets import LIST, own_list
 from ansible.module_utils.secret_files import FOLDER_NAME, read_mounts
 
 HASH_DIGITS = 12  # of a release's id and of the folders of its files
+OWN_FILES = ("docker-compose.yaml", "digests.yaml", LIST, ".env", "haproxy.cfg")
 
 
 def digest_of(*parts: str) -> str:
@@ -78,13 +80,14 @@ def collect_release(base: Path) -> dict[str, Any]:
         found["id"] = path.name
         found["path"] = str(path)
         found["record"] = _record(path / "release.json")
-        for name in ("docker-compose.yaml", "digests.yaml", LIST, ".env", "haproxy.cfg"):
+        for name in OWN_FILES:
             if describe(path / name) is not None:
                 found["texts"][name] = text(path / name)
         for name, place in ((found["record"] or {}).get("files") or {}).items():
             content = text(place) if describe(place) is not None else None
             named = "" if content is None else digest_of(name, content)
             found["files"][name] = {"path": place, "text": content, "untouched": named == Path(place).parent.name}
+        found |= collect_places(path, OWN_FILES, [Path(one["path"]) for one in found["files"].values()])
     edge = base / "edge" / "haproxy.cfg"
     found["edge"] = text(edge) if describe(edge) is not None else None
     lines = [line for line in text(base / "history.jsonl").splitlines() if line.strip()]
@@ -128,7 +131,8 @@ def _environment(result: Comparison, expected: Mapping[str, Any], facts: Mapping
                 ".env",
                 name,
                 expected=meant.get(name, "not set"),
-                found=found.get(name, "not set"),
+                # what somebody has added may be a secret
+                found=found.get(name, "not set") if name in meant else "set",
                 cure=cure,
                 severity="critical",
             )
@@ -242,6 +246,7 @@ def compare_release(result: Comparison, expected: Mapping[str, Any], facts: Mapp
                 severity="critical",
             )
     _edge(result, expected, facts, cure)
+    compare_places(result, facts)
     for name, complete in facts["others"].items():
         result.count("release")
         if not complete:

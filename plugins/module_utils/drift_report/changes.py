@@ -79,6 +79,23 @@ def nothing_known() -> Known:
     return {"schema_version": KNOWN_VERSION, "hosts": {}}
 
 
+def is_known(found: Any) -> bool:
+    """Whether something read is what `compare` takes."""
+    if not isinstance(found, dict) or found.get("schema_version") != KNOWN_VERSION:
+        return False
+    hosts = found.get("hosts")
+    if not isinstance(hosts, dict) or not all(isinstance(host, dict) for host in hosts.values()):
+        return False
+    told = [host.get("findings", {}) for host in hosts.values()]
+    return all(
+        isinstance(findings, dict)
+        and all(
+            isinstance(one, dict) and {*_KEPT} <= {*one} and one["severity"] in SEVERITIES for one in findings.values()
+        )
+        for findings in told
+    )
+
+
 def _of_host(host: Host, before: dict[str, Any]) -> tuple[list[Change], dict[str, Any]]:
     """What to tell about one server, and what is known then."""
     name, status = host["name"], host["status"]

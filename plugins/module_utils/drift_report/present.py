@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.atomic_files import Access, parse_mode, read_file, write_file
-from ansible.module_utils.drift_report.changes import KNOWN_VERSION, Known, compare, nothing_known
+from ansible.module_utils.drift_report.changes import Known, compare, is_known, nothing_known
 from ansible.module_utils.drift_report.document import Report, load
 from ansible.module_utils.drift_report.metrics import exposition
 from ansible.module_utils.drift_report.page import page
@@ -57,8 +57,7 @@ def read_known(path: Path) -> Known:
     if content is None:
         return nothing_known()
     known = json.loads(content)
-    ours = isinstance(known, dict) and known.get("schema_version") == KNOWN_VERSION
-    if not ours or not isinstance(known.get("hosts"), dict):
+    if not is_known(known):
         raise ValueError("it is not what this project writes")
     return dict(known)
 

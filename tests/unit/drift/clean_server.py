@@ -32,6 +32,7 @@ IMAGE_ENVIRONMENT = ["PATH=/usr/bin:/bin"]
 UNIT = "[Unit]\nDescription=k3s\n[Service]\nExecStart=/usr/local/bin/k3s server\n"
 EDGE = "global\n    maxconn 1000\nfrontend api\n    bind :443\n"
 CONFIG = 'PROJECT_NAME = "integr8scode"\nLOG_LEVEL = "INFO"\n'
+CONFIG_PATH = f"{BASE}/files/{digest_of('config.toml', CONFIG)}/config.toml"
 WORKERS = ("k8s-worker", "pod-monitor")
 
 
@@ -341,14 +342,13 @@ def answers() -> dict[str, Any]:
     wanted = expected()
     bundle = project["services"]
     images = {name: one["image"] for name, one in bundle.items()}
-    config_path = f"{BASE}/files/{digest_of('config.toml', CONFIG)}/config.toml"
     environment = {
         "COMPOSE_PROJECT_NAME": "integr8scode",
         "COMPOSE_FILE": ":".join(
             f"{BASE}/releases/{RELEASE}/{name}" for name in ("docker-compose.yaml", "digests.yaml", "secrets.yaml")
         ),
         "HTTPS_PORT": "443",
-        "CONFIG_TOML": config_path,
+        "CONFIG_TOML": CONFIG_PATH,
         "IMAGE_TAG": TAG,
     }
     recorded = {
@@ -517,7 +517,7 @@ def answers() -> dict[str, Any]:
                 "tag": TAG,
                 "images": images,
                 "digests": recorded,
-                "files": {"config.toml": config_path},
+                "files": {"config.toml": CONFIG_PATH},
                 "created_at": "2026-02-20T10:00:00+00:00",
                 "by": "ops@control",
             },
@@ -528,7 +528,12 @@ def answers() -> dict[str, Any]:
                 ".env": "".join(f"{name}={value}\n" for name, value in environment.items()),
                 "haproxy.cfg": EDGE,
             },
-            "files": {"config.toml": {"path": config_path, "text": CONFIG, "untouched": True}},
+            "files": {"config.toml": {"path": CONFIG_PATH, "text": CONFIG, "untouched": True}},
+            "access": {
+                f"{BASE}/releases/{RELEASE}/release.json": file("0640"),
+                f"{BASE}/releases/{RELEASE}/.env": file("0644"),
+                CONFIG_PATH: file("0644"),
+            },
             "id": RELEASE,
             "path": f"{BASE}/releases/{RELEASE}",
             "others": {RELEASE: True},
@@ -568,6 +573,7 @@ def answers() -> dict[str, Any]:
                 }
             },
         },
+        "k3s_binary": {"version": "v1.34.4+k3s1"},
         "k3s_certificates": [
             {
                 "path": "/var/lib/rancher/k3s/server/tls/serving-kube-apiserver.crt",

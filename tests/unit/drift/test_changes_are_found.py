@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils import certificate_tools
 from ansible.module_utils.drift.findings import AREAS
 from ansible.module_utils.drift.network import unknown_rules
 from ansible.module_utils.drift.stack import PROFILE_VOLUMES
@@ -15,6 +16,7 @@ from ansible.plugins.filter.drift_cures import CURES
 
 from tests.unit.drift import clean_server as server
 from tests.unit.drift.clean_server import DAY, KEY, NOW, answers, compare, container
+from tests.unit.support.fake_kubernetes import Authority
 
 Change = Callable[[dict[str, Any]], Any]
 PLAYBOOK = "ansible-playbook -i inventories/production"
@@ -104,6 +106,22 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "the disk is full": (put("disk|0|free_bytes", 1 << 20), "disk:/#room"),
     "inodes are used up": (put("disk|0|free_inodes_percent", 1.0), "disk:/#inodes"),
     "the disk is read-only": (put("disk|0|read_only", True), "disk:/#read-only"),
+    "the container cannot read the release's configuration": (
+        put(f"release|access|{server.CONFIG_PATH}|mode", "0600"),
+        f"files:{server.CONFIG_PATH}#mode",
+    ),
+    "a file lies beside the release's configuration": (
+        put("release|strangers", [f"{server.CONFIG_PATH}.old"]),
+        f"files:{server.CONFIG_PATH}.old#unknown",
+    ),
+    "somebody else may write the release's settings": (
+        put(f"release|access|{server.BASE}/releases/{server.RELEASE}/.env|owner", 1000),
+        f"files:{server.BASE}/releases/{server.RELEASE}/.env#owner",
+    ),
+    "the record of the release can be read by all": (
+        put(f"release|access|{server.BASE}/releases/{server.RELEASE}/release.json|mode", "0644"),
+        f"files:{server.BASE}/releases/{server.RELEASE}/release.json#mode",
+    ),
     "the default route is gone": (put("addresses|default_route", False), "address:default route#missing"),
     "node-ip names an address that is gone": (put("addresses|node_ip", "192.0.2.99"), "address:k3s node-ip#gone"),
     "docker0 has another address": (put("addresses|addresses", ["192.0.2.10"]), "address:docker0#gone"),
@@ -354,6 +372,10 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "the tag moved": (put(f"registry|digests|{IMAGE}", "sha256:" + "f" * 64), f"registry:{IMAGE}#digest"),
     "the tag is gone": (put(f"registry|digests|{IMAGE}", ""), f"registry:{IMAGE}#missing"),
     "the login is refused": (put("registry|refused", True), "registry:ghcr.io#login"),
+    "another program of k3s, for its next start": (
+        put("k3s_binary|version", "v1.35.1+k3s1"),
+        "k3s:/usr/local/bin/k3s#version",
+    ),
     "another k3s": (put("cluster|version", "v1.33.1+k3s1"), "k3s:API server#version"),
     "the node is not ready": (put("cluster|nodes|0|ready", "Unknown"), "k3s:Node app1#ready"),
     "the node lost its name": (put("cluster|nodes|0|labels", {}), "k3s:Node app1#label kubernetes.io/hostname"),
@@ -387,6 +409,10 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a certificate has another mode": (
         put(f"certificates|services|public|access|{CRT}|mode", "0666"),
         f"files:{CRT}#mode",
+    ),
+    "a certificate of k3s was cut off": (
+        put("k3s_certificates|0|broken", True),
+        f"expiry:{next(one['path'] for one in answers()['k3s_certificates']['value'])}#certificate",
     ),
     "k3s' certificates end": (
         put("k3s_certificates|0|ends", NOW + 10 * DAY),
@@ -532,6 +558,46 @@ def test_a_server_that_was_not_bootstrapped_here_has_no_findings_of_users() -> N
     wanted["users"]["compared"] = False
     found["users"]["value"] = {}
     assert compare(found, wanted)["findings"] == []
+
+
+def test_a_certificate_of_the_inventory_that_was_replaced_on_the_server_is_found() -> None:
+    pem = Authority().pem
+    found, wanted = answers(), server.expected()
+    wanted["certificates"]["certificates"][0] |= {"provided": True, "content": pem}
+    served = found["certificates"]["value"]["services"]["public"]
+    (finding,) = compare(found, wanted)["findings"]
+    assert finding["id"] == "expiry:tls public#content"
+    served["fingerprint"] = certificate_tools.fingerprint(certificate_tools.load_chain(pem.encode())[0])
+    assert compare(found, wanted)["findings"] == []
+    # what a deploy refuses is its business
+    wanted["certificates"]["certificates"][0]["content"] = "no certificate"
+    assert compare(found, wanted)["findings"] == []
+
+
+def test_an_engine_that_uses_nftables_needs_no_chains_of_iptables() -> None:
+    found, wanted = answers(), server.expected()
+    found["firewall"]["value"]["rules"]["IPv4"]["docker_user"] = False
+    found["firewall"]["value"]["tables"] += ["ip docker-bridges"]
+    found["settings"]["value"]["config"]["firewall-backend"] = "nftables"
+    wanted["docker"]["daemon"]["options"] = {"firewall-backend": "nftables"}
+    assert compare(found, wanted)["findings"] == []
+
+
+def test_what_somebody_has_added_is_named_and_not_shown() -> None:
+    found = answers()
+    engine("redis", lambda one: one["HostConfig"]["LogConfig"]["Config"].update({"splunk-token": "hunter22"}))(found)
+    found["release"]["value"]["texts"][".env"] += "MONGO_PASSWORD=hunter22\n"
+    config = found["settings"]["value"]["config"]
+    config["cluster-advertise"] = "hunter22"
+    config["log-opts"]["splunk-token"] = "hunter22"
+    result = compare(found)
+    assert {one["id"] for one in result["findings"]} == {
+        "containers:redis#log",
+        "release:.env#MONGO_PASSWORD",
+        "docker:/etc/docker/daemon.json#cluster-advertise",
+        "docker:/etc/docker/daemon.json#log-opts",
+    }
+    assert "hunter22" not in str(result)
 
 
 def test_a_young_server_needs_no_backup_yet() -> None:

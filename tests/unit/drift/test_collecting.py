@@ -16,9 +16,11 @@ from typing import Any, ClassVar
 
 import pytest
 from ansible.module_utils.drift import (
+    cluster,
     collect,
     containers,
     engine,
+    expiry,
     network,
     owned_files,
     reading,
@@ -30,6 +32,7 @@ from ansible.module_utils.drift import (
 from ansible.module_utils.drift.findings import Comparison
 from ansible.module_utils.drift.probes import Probe, UnansweredError, ask
 from ansible.module_utils.drift.reading import keyed
+from ansible.module_utils.k3s_certificates import CertificateFile
 
 from tests.unit.drift.clean_server import compose, inspected
 
@@ -330,6 +333,13 @@ def test_a_release_is_read_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     assert found["others"] == {"2026.2.20-a": True, "half": False}
     assert found["folders"] == ["000000000000"]
     assert found["last"] == {"result": "failed"}
+    config = found["files"]["config.toml"]["path"]
+    there = {path for path, access in found["access"].items() if access is not None}
+    assert there == {config, *(f"{tmp_path}/releases/2026.2.20-a/{name}" for name in (".env", "release.json"))}
+    assert found["strangers"] == []
+    Path(f"{config}.old").touch()
+    (tmp_path / "releases/2026.2.20-a/more").mkdir()
+    assert release.collect_release(tmp_path)["strangers"] == [f"{config}.old", f"{tmp_path}/releases/2026.2.20-a/more"]
     Path(found["files"]["config.toml"]["path"]).write_text("LOG_LEVEL = 'DEBUG'\n", encoding="utf-8")
     assert release.collect_release(tmp_path)["files"]["config.toml"]["untouched"] is False
 
@@ -416,6 +426,37 @@ def test_policies_and_rules_of_others_are_told_apart() -> None:
     assert network.unknown_rules(saved) == ["filter: policy DROP of INPUT", "filter: -A INPUT -s 10.0.0.0/8 -j ACCEPT"]
 
 
+def test_what_docker_28_writes_into_table_raw_is_its_own() -> None:
+    saved = (
+        "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 172.31.209.10/32 ! -i br-integr8scode -j DROP\n"
+        "-A PREROUTING -d 127.0.0.1/32 ! -i lo -p tcp -m tcp --dport 27017 -j DROP\nCOMMIT\n"
+        "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -i docker0 -o docker0 -j DROP\n"
+        '-A INPUT -m comment --comment "KUBE-ROUTER rule to explicitly ACCEPT" -m mark --mark 0x2/0x2 -j ACCEPT\n'
+    )
+    assert network.unknown_rules(saved) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-A INPUT -i br-integr8scode -p tcp -m tcp --dport 6443 -j DROP",
+        "-A FORWARD -o br-integr8scode -j REJECT --reject-with icmp-port-unreachable",
+        "-A DOCKER-USER -j DROP",
+        "-A DOCKER-USER -i eth0 -j ACCEPT",
+    ],
+)
+def test_a_rule_that_refuses_is_not_hidden_by_the_interface_or_chain_that_it_names(rule: str) -> None:
+    assert network.unknown_rules(f"*filter\n{rule}\nCOMMIT\n") == [f"filter: {rule}"]
+
+
+def test_chains_of_docker_that_nothing_leads_to_count_as_missing() -> None:
+    saved = (Path(__file__).parent / "recorded/iptables-save.txt").read_text(encoding="utf-8")
+    assert network.dockers_rules(saved)
+    for chain in ("FORWARD", "PREROUTING"):
+        flushed = "".join(line for line in saved.splitlines(keepends=True) if not line.startswith(f"-A {chain} "))
+        assert not network.dockers_rules(flushed)
+
+
 # -- the registry
 
 
@@ -493,6 +534,110 @@ def test_only_the_applications_images_are_asked_for() -> None:
         }
     }
     assert registry.application_images(record, "ghcr.io/x/y") == {"ghcr.io/x/y/backend:1": "sha256:a"}
+
+
+@pytest.mark.parametrize(
+    ("host", "beside"),
+    [
+        ("registry.example:5000", True),
+        ("example", True),
+        ("badexample", False),
+        ("10.1.2.3:5000", True),
+        ("11.1.2.3", False),
+    ],
+)
+def test_who_is_reached_without_the_proxy(host: str, beside: bool) -> None:
+    way = registry.proxy_for(host, {"https-proxy": "http://p:3128", "no-proxy": "localhost, .Example ,10.0.0.0/8,"})
+    assert way == ({} if beside else {"https": "http://p:3128"})
+
+
+@pytest.mark.parametrize(
+    ("proxies", "way"),
+    [
+        ({}, None),
+        ({"https-proxy": "socks5://proxy.example:1080"}, None),
+        ({"https-proxy": "http://u:p@proxy.example:3128"}, {"https": "http://u:p@proxy.example:3128"}),
+        ({"https-proxy": "http://proxy.example:3128", "no-proxy": "localhost,.example"}, {}),
+        (
+            {"https-proxy": "http://proxy.example:3128", "no-proxy": "other.example"},
+            {"https": "http://proxy.example:3128"},
+        ),
+    ],
+)
+def test_the_registry_is_reached_as_the_engine_reaches_it(proxies: dict[str, str], way: dict[str, str] | None) -> None:
+    assert registry.proxy_for("registry.example", proxies) == way
+
+
+def test_the_engines_proxy_is_asked_for_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make_release(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        heard: list[bytes] = []
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                heard.append(connection.recv(4096))
+                connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        proxies = {"https-proxy": f"http://u:p@127.0.0.1:{server.getsockname()[1]}"}
+        settings = {"config": {"proxies": proxies}}
+        monkeypatch.setattr(collect.docker_settings, "collect_settings", lambda: settings)
+        record = json.loads((tmp_path / "current/release.json").read_text(encoding="utf-8"))
+        record["digests"] = {"registry.example/a/b:1": "sha256:1"}
+        (tmp_path / "current/release.json").write_text(json.dumps(record), encoding="utf-8")
+        with pytest.raises(UnansweredError, match="cannot be reached") as caught:
+            collect._registry(tmp_path, {"host": "registry.example", "images": "registry.example/a"}, "", 5)
+        thread.join(5)
+    assert heard[0].startswith(b"CONNECT registry.example:443")
+    assert "u:p" not in str(caught.value)
+
+
+# -- k3s
+
+
+def test_a_certificate_of_k3s_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    good = CertificateFile("/k3s/server/tls/a.crt", authority=False, expires=2e9, written=1e9, fingerprint="")
+    read = ([good], ["/k3s/server/tls/b.crt is no certificate: it is empty"])
+    monkeypatch.setattr(expiry, "read_certificates", lambda: read)
+    found = {one["path"]: one.get("broken", False) for one in expiry.collect_k3s_certificates()}
+    assert found == {"/k3s/server/tls/a.crt": False, "/k3s/server/tls/b.crt": True}
+
+
+def test_the_release_of_the_program_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "k3s"
+    monkeypatch.setattr(cluster, "BINARY", str(program))
+    monkeypatch.setattr(reading, "PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert cluster.collect_binary() == {"version": ""}
+    program.write_text("#!/bin/sh\necho 'k3s version v1.34.4+k3s1 (c6017918)'\n", encoding="utf-8")
+    program.chmod(0o755)
+    assert cluster.collect_binary() == {"version": "v1.34.4+k3s1"}
+    program.write_text("#!/bin/sh\necho something\n", encoding="utf-8")
+    with pytest.raises(UnansweredError, match="names no release"):
+        cluster.collect_binary()
+
+
+def binding(name: str, subject: dict[str, str], **metadata: Any) -> dict[str, Any]:
+    role = {"kind": "ClusterRole", "name": "edit"}
+    return {"metadata": {"name": name, **metadata}, "roleRef": role, "subjects": [subject]}
+
+
+def test_what_everybody_may_counts_as_a_right_of_the_workers() -> None:
+    everybody = {"kind": "Group", "name": "system:serviceaccounts"}
+    kubernetes = {"labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}}
+    found = cluster._wide_grants(
+        {
+            "ClusterRoleBinding": [
+                binding("system:discovery", everybody, **kubernetes),
+                binding("k3s", {"kind": "User", "name": "system:k3s-controller"}),
+                binding("oops", everybody),
+                {"metadata": {"name": "nobody"}, "roleRef": {"kind": "ClusterRole", "name": "view"}},
+            ],
+            "RoleBinding": [binding("anonymous", {"kind": "User", "name": "system:anonymous"}, namespace="default")],
+        }
+    )
+    assert found == ["ClusterRoleBinding oops (ClusterRole edit)", "RoleBinding default/anonymous (ClusterRole edit)"]
 
 
 # -- the node's addresses

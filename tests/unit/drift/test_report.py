@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -258,6 +259,39 @@ def test_a_broken_report_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "drift.json").write_text("{", encoding="utf-8")
     (tmp_path / "history/20990101T000000Z-x.json").write_text('{"schema_version": 99}', encoding="utf-8")
     assert "app1" in last_of(load_reports(tmp_path), ["app1"])
+
+
+def test_a_name_that_is_no_text_can_be_written(tmp_path: Path) -> None:
+    compared = findings.Comparison("app1")
+    compared.add("files", os.fsdecode(b"/etc/docker/\xff"), "unknown", expected="", found="", cure="")
+    document = report({"app1": result(*compared.as_dict()["findings"], notes=["\udcff"])})
+    keep(tmp_path, document, 3)
+    written = json.loads((tmp_path / "drift.json").read_text(encoding="utf-8"))
+    assert written["hosts"][0]["findings"][0]["item"] == "/etc/docker/?"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda found: found.clear(),
+        lambda found: found.update(hosts=None),
+        lambda found: found.update(hosts=["app1"]),
+        lambda found: found.update(run=[]),
+        lambda found: found.pop("at"),
+        lambda found: found["hosts"][0].pop("status_since"),
+        lambda found: found["hosts"][0].update(findings=None),
+        lambda found: found["hosts"][0].update(seen=[1]),
+        lambda found: found["hosts"][0]["findings"][0].update(severity="bad"),
+        lambda found: found["hosts"][0]["findings"][0].pop("since"),
+    ],
+)
+def test_a_report_that_was_spoiled_counts_as_none(tmp_path: Path, spoil: Any) -> None:
+    spoiled = report({"app1": result(finding())})
+    spoil(spoiled)
+    (tmp_path / "drift.json").write_text(json.dumps(spoiled), encoding="utf-8")
+    before = list(load_reports(tmp_path))
+    assert before == []
+    assert states(report({"app1": result(finding())}, before)) == {"/etc/x": "new"}
 
 
 # -- schema

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,22 @@ def task(project_root: Path, module: str) -> dict[str, Any]:
                 arguments: dict[str, Any] = one[module]
                 return arguments
     raise AssertionError(f"no task of the role integr8scode runs {module}")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_the_controllers_time_is_the_same_in_every_zone(
+    project_root: Path, variables: dict[str, Any], monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    """Else each server of a controller that does not live in UTC has a wrong clock."""
+    doctor = load(project_root / "roles/doctor/tasks/main.yml")[0]["doctor"]
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for told in (variables["__drift_expected"]["clock"]["controller_time"], doctor["controller_time"]):
+            assert abs(float(evaluate(told, {})) - time.time()) < 60
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_secrets_are_those_that_the_role_writes(project_root: Path, variables: dict[str, Any]) -> None:

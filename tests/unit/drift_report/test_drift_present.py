@@ -127,10 +127,18 @@ def test_a_link_to_the_page(folder: Folder, receiver: Receiver) -> None:
     assert receiver.received[0][2]["text"].endswith("\nhttps://drift.example.org/")
 
 
-def test_what_was_told_is_unreadable(folder: Folder, receiver: Receiver) -> None:
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        "{half",
+        '{"schema_version": 1, "hosts": {"app1": null}}',
+        '{"schema_version": 1, "hosts": {"app1": {"findings": {"a:b#c": {"item": "b"}}}}}',
+    ],
+)
+def test_what_was_told_is_unreadable(folder: Folder, receiver: Receiver, spoiled: str) -> None:
     drift = reports.report(reports.host("app1", reports.finding()))
     folder.present(drift, webhook_url=receiver.url)
-    (folder.path / "told.json").write_text("{half")
+    (folder.path / "told.json").write_text(spoiled)
     result = folder.present(drift, webhook_url=receiver.url)
     assert "told.json could not be read" in result["notification_problem"]
     assert result["notified"]
