@@ -11,6 +11,8 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
+from jinja2 import pass_context
+from jinja2.runtime import Context
 
 _PROJECT = Path(__file__).resolve().parents[2]
 # its path is known to Ansible, not to Python
@@ -24,42 +26,36 @@ WHOLE = {"all", "untagged"}
 """Tags that choose what has none."""
 
 
-def group_with_servers(
-    group: str,
-    groups: Mapping[str, Sequence[str]],
-    sources: str | Iterable[str],
-    limit: str = "",
-    *,
-    run_tags: Iterable[str] = ("all",),
-    known_tags: Iterable[str] = (),
-) -> str:
+@pass_context
+def group_with_servers(context: Context, group: str, known_tags: Iterable[str] = (), *, limited: bool = True) -> str:
     """Return the group's own name, for a play's ``hosts``.
 
     Ansible ends a play without hosts or tasks, and with it the run, as if all was well.
 
+    :param context: the play's variables: Ansible's ``groups``, ``ansible_inventory_sources``, ``ansible_limit`` (what
+        ``--limit`` says, not set for none) and ``ansible_run_tags`` (what ``--tags`` says).
     :param group: name of a group.
-    :param groups: the servers of each group, Ansible's ``groups``.
-    :param sources: the inventories of this run, Ansible's ``ansible_inventory_sources``.
-    :param limit: what ``--limit`` says, Ansible's ``ansible_limit``; empty for no limit.
-    :param run_tags: what ``--tags`` says, Ansible's ``ansible_run_tags``.
     :param known_tags: the tags of the playbook's parts.
+    :param limited: whether the limit has to leave a server of the group.
 
     Raises AnsibleFilterError where the group has no server, the limit leaves none of it, or the playbook lacks a tag.
     """
-    named = " and ".join(_doctor_inventory(sources, str(_PROJECT))) or "the inventory"
+    named = " and ".join(_doctor_inventory(context["ansible_inventory_sources"], str(_PROJECT))) or "the inventory"
+    groups = context["groups"]
     servers = groups.get(group)
     if not servers:
         raise AnsibleFilterError(
             f"Nothing was changed. The group {group} of {named} has no server. Put yours into its hosts.yml: "
             "README, 'Your own servers', step 2."
         )
+    limit = context.get("ansible_limit") if limited else None
     if limit and not _left(group, groups, limit):
         some = ", ".join(sorted(servers)[:MOST_NAMES]) + (", …" if len(servers) > MOST_NAMES else "")
         raise AnsibleFilterError(
             f"Nothing was changed. --limit {limit} leaves no server of the group {group} of {named}, which has {some}. "
             "Name one of them, or put the server into that group."
         )
-    known, asked = set(known_tags), set(run_tags)
+    known, asked = set(known_tags), set(context.get("ansible_run_tags", ["all"]))
     unknown = set() if asked & WHOLE else asked - known - ({"tagged", "always"} if known else set())
     if unknown:
         there = f"it has {', '.join(sorted(known))}" if known else "it has none and is run as a whole"

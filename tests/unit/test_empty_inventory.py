@@ -120,7 +120,7 @@ def test_the_site_has_the_tags_of_its_roles() -> None:
 )
 def test_inventories_are_named_as_they_were_given(sources: Any, named: str) -> None:
     with pytest.raises(AnsibleError, match=named):
-        evaluate("{{ 'x' | group_with_servers({}, sources) }}", {"sources": sources})
+        evaluate("{{ 'x' | group_with_servers }}", {"groups": {}, "ansible_inventory_sources": sources})
 
 
 def test_a_program_that_reads_the_status_is_told_by_the_exit_code(tmp_path: Path) -> None:
