@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tests.servers.k3s_server import CONFIG, DATABASE, DROP_INS, FAULTS, SERVER, TOKEN, K3sServer
 
 LADDER = (
-    "restart", "configuration", "safe_mode", "node_object", "bootstrap_files", "node_password", "certificates", "token",
+    "restart", "configuration", "safe_mode", "node_password", "node_object", "bootstrap_files", "certificates", "token",
     "restore", "delete_cluster",
 )  # fmt: skip
 """The rungs of a server on SQLite, the least destructive first."""

@@ -137,9 +137,11 @@ def _environment(result: Comparison, expected: Mapping[str, Any], facts: Mapping
                 severity="critical",
             )
     named = found.get("COMPOSE_FILE", "").split(":")
+    # by the id in its record: a copy of a release, which is told as such, names the files of the release that it is of
+    path = f"{Path(facts['path']).parent}/{facts['record'].get('id') or facts['id']}"
     # releases once named the compose file of the newest secrets themselves
-    secrets = {f"{facts['path']}/{LIST}", str(expected["secrets"])}
-    if f"{facts['path']}/digests.yaml" not in named or not secrets & set(named):
+    secrets = {f"{path}/{LIST}", str(expected["secrets"])}
+    if f"{path}/digests.yaml" not in named or not secrets & set(named):
         result.add(
             "release",
             ".env",
@@ -149,7 +151,7 @@ def _environment(result: Comparison, expected: Mapping[str, Any], facts: Mapping
             cure=cure,
             severity="critical",
         )
-    if f"{facts['path']}/{LIST}" in named:
+    if f"{path}/{LIST}" in named:
         _text(result, LIST, own_list(expected["secret_services"], expected["secrets"]), facts["texts"].get(LIST), cure)
 
 

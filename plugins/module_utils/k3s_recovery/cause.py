@@ -14,8 +14,9 @@ from ansible.module_utils.k3s_recovery.facts import Facts
 from ansible.module_utils.k3s_recovery.journal import Match
 from ansible.module_utils.k3s_recovery.probes import Node
 
+# least destructive first; a deleted Node object takes its password with it, so node_object would cure that as well
 LADDER = (
-    "restart", "configuration", "safe_mode", "node_object", "bootstrap_files", "node_password", "certificates", "token",
+    "restart", "configuration", "safe_mode", "node_password", "node_object", "bootstrap_files", "certificates", "token",
     "cluster_reset", "snapshot_restore", "restore", "delete_cluster",
 )  # fmt: skip
 # Patch releases in which k3s ends itself when its Node object still has the address from before a change (they look at

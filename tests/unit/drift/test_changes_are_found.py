@@ -239,6 +239,10 @@ CHANGES: dict[str, tuple[Change, str]] = {
         ),
         "release:.env#HTTPS_PORT",
     ),
+    "`current` leads to a copy of the release": (
+        lambda found: found["release"]["value"].update(id="stranger", path="/opt/integr8scode/releases/stranger"),
+        "release:current#target",
+    ),
     "the list of who reads secrets was edited": (
         put("release|texts|secrets.yaml", "services: {}\n"),
         "release:secrets.yaml#content",
