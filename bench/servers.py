@@ -82,7 +82,7 @@ def playbook(inventory: Path, name: str, *arguments: str) -> str:
     )
     if done.returncode:
         log = Path(os.environ["LAB_HOME"]) / "state" / "log" / f"bench-{Path(name).stem}.log"
-        write(log, done.stdout)
+        write(log, done.stdout, 0o600)
         said = "\n".join(FAILURE.findall(done.stdout)) or tail(done.stdout, 60)
         raise ClusterError(f"{name} failed ({done.returncode}); whole output: {log}\n{said}")
     return done.stdout
