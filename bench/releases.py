@@ -66,17 +66,15 @@ class Timing:
     Attributes:
         seconds: from the command's start to its end.
         window: of these, the stability window's, in which nothing is done but watching.
+        serving: from the command's start until every new request is answered by the release; None where that is the
+            end, as for the guide's command, which waits for health, or where nothing was switched.
         steps: seconds by step of the switch; empty for the guide's side.
     """
 
     seconds: float
     window: float = 0
+    serving: float | None = None
     steps: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def serving(self) -> float:
-        """Seconds until the release served, proven."""
-        return self.seconds - self.window
 
 
 def steps_of(progress: str) -> dict[str, float]:
@@ -90,6 +88,12 @@ def steps_of(progress: str) -> dict[str, float]:
         elif one["state"] in ("done", "failed") and one["step"] in began:
             took[one["step"]] = round(took.get(one["step"], 0) + one["at"] - began.pop(one["step"]), 1)
     return took
+
+
+def serving_at(progress: str) -> float | None:
+    """When, as a Unix time, a switch's record says that all new requests go to the release; None where it never does."""
+    lines = (json.loads(line) for line in progress.splitlines())
+    return next((line["at"] for line in lines if line["step"] == "serving"), None)
 
 
 class Comparison:
@@ -144,20 +148,23 @@ class Comparison:
     def mine(self, name: str, *arguments: str) -> Timing:
         """This project's playbook."""
         before = ask(self._server.root, "ls -t /var/lib/integr8scode/runs | head -n 1")
-        began = time.monotonic()
+        # by the clock: the server's is this machine's
+        began = time.time()
         playbook(INVENTORY, name, f"--limit={FIRST}", VARIABLES, *arguments)
-        seconds = time.monotonic() - began
+        seconds = time.time() - began
         newest = ask(self._server.root, "ls -t /var/lib/integr8scode/runs | head -n 1")
         if newest == before:
             return Timing(seconds)
-        steps = steps_of(ask(self._server.root, f"cat /var/lib/integr8scode/runs/{newest.strip()}/progress.jsonl"))
-        return Timing(seconds, steps.get("stable", 0), steps)
+        progress = ask(self._server.root, f"cat /var/lib/integr8scode/runs/{newest.strip()}/progress.jsonl")
+        steps, at = steps_of(progress), serving_at(progress)
+        return Timing(seconds, steps.get("stable", 0), None if at is None else at - began, steps)
 
     def _both(self, what: str, mine: Callable[[], Timing], guide: Callable[[], Timing], mine_first: bool) -> None:
         sides = [("mine", mine), ("guide", guide)]
         for side, measure in sides if mine_first else reversed(sides):
             timing = measure()
-            print(f"{what}, {side}: {timing.seconds:.1f} s {timing.steps or ''}", flush=True)
+            serving = f", serving after {timing.serving:.1f} s" if timing.serving else ""
+            print(f"{what}, {side}: {timing.seconds:.1f} s{serving} {timing.steps or ''}", flush=True)
             self.timings.setdefault(what, {}).setdefault(side, []).append(timing)
 
     def round(self, number: int) -> None:

@@ -154,23 +154,23 @@ class Edge:
                 )
             time.sleep(0.25)
 
-    def drain(self, service: str, address: set[str], *, requests: float, streams: float) -> int:
-        """Send nothing new to a copy and wait until what it has is answered.
+    def drain(self, service: str, address: set[str]) -> None:
+        """Send nothing new to a copy. Raises EdgeError."""
+        for slot in self.slots(service):
+            if slot.address in address:
+                self.set_state(slot, "drain")
 
-        :param requests: seconds that requests under way are given.
+    def wait_drained(self, service: str, address: set[str], began: float, *, requests: float, streams: float) -> int:
+        """Wait until what a drained copy has is answered.
+
+        :param began: when it was drained, by ``time.monotonic()``.
+        :param requests: seconds from then on that requests under way are given.
         :param streams: seconds that event streams are given, which end by themselves only when their client goes.
         :returns: requests and streams that were still open when the time was over.
         :raises EdgeError: the edge does not answer.
         """
-
-        def ours() -> list[Slot]:
-            return [slot for slot in self.slots(service) if slot.address in address]
-
-        for slot in ours():
-            self.set_state(slot, "drain")
-        began = time.monotonic()
         while True:
-            left = ours()
+            left = [slot for slot in self.slots(service) if slot.address in address]
             waited = time.monotonic() - began
             open_requests = sum(slot.sessions for slot in left if slot.backend == service)
             open_streams = sum(slot.sessions for slot in left if slot.backend != service)
@@ -184,6 +184,10 @@ class Edge:
         for slot in slots:
             if slot.backend == streams_of(service) and slot.sessions:
                 self.ask(f"shutdown sessions server {slot.backend}/{slot.name}")
+
+    def draining(self, service: str) -> set[str]:
+        """Addresses in a service's places that get nothing new; "" for one that has none. Raises EdgeError."""
+        return {slot.address for slot in self.slots(service) if slot.draining}
 
     def forget(self, service: str, address: set[str], *, seconds: float = 15) -> None:
         """Once a copy is gone, wait until the edge has seen that too, and let its place be used again.

@@ -163,6 +163,7 @@ class Move:
         self.rolling.outdated = self._outdated_backend()
         if self.rolling.outdated:
             self._serving("backend")
+            self._retire()
 
     def _reload_edge(self, readers: Readers, folders: list[Path], *, check: bool) -> bool:
         if check or not self.stack.of("edge"):
@@ -243,7 +244,15 @@ class Move:
             for service in SERVING:
                 if service in due or ((only is None or service in only) and len(self.stack.of(service)) > 1):
                     self._serving(service)
-            self._workers([one for one in due if one in self.workers], waiting=waiting)
+            if set(SERVING) & set(self.touched):
+                self.journal.say("serving", "running", f"every new request is answered by release {self.release.id}")
+            workers = [one for one in due if one in self.workers]
+            self._workers([one for one in workers if one != COORDINATOR])
+            # until here going back would have been sending requests to the old copies again; and what they still
+            # answered may have queued an execution
+            self._retire()
+            if COORDINATOR in workers:
+                self._coordinator(waiting=waiting)
             self._take_requests()
         self._others([one for one in due if one in self.beside])
         self._orphans()
@@ -295,6 +304,10 @@ class Move:
 
     def _serving(self, service: str) -> None:
         beside = self.rolling.has_copy(service) or self.rolling.has_room_for(service)
+        if not beside and self.rolling.leaving:
+            # the old copy of another service has the memory
+            self._retire()
+            beside = self.rolling.has_room_for(service)
         how = "beside the old one" if beside else "in its place: there is no memory for two"
         with self._doing(service, f"a new {service} {how}"):
             self._touch([service])
@@ -303,22 +316,28 @@ class Move:
             else:
                 self.rolling.in_place(service)
 
-    def _take_requests(self) -> None:
-        """Undo the draining of copies that stay: a switch that was cut off may have left it."""
-        for service in SERVING:
-            for container in self.stack.of(service):
-                self.edge.undrain(service, addresses(container))
+    def _retire(self) -> None:
+        """Stop what gets no new requests any more."""
+        if self.rolling.leaving:
+            old = ", ".join(one.service for one in self.rolling.leaving)
+            with self._doing("retire", f"stopping the old {old} when what it has is answered"):
+                self.rolling.retire()
 
-    def _workers(self, due: list[str], *, waiting: bool) -> None:
-        plain = [one for one in due if one != COORDINATOR]
+    def _take_requests(self) -> None:
+        """Undo the draining that a switch that was cut off has left, of copies that stay and of those that went."""
+        for service in SERVING:
+            living = {address for container in self.stack.of(service) for address in addresses(container)}
+            self.edge.undrain(service, living)
+            if left := self.edge.draining(service):
+                self.edge.forget(service, left - {""})
+
+    def _workers(self, due: list[str]) -> None:
         size = max(1, self.settings.workers_at_once)
-        groups = [plain[start : start + size] for start in range(0, len(plain), size)]
+        groups = [due[start : start + size] for start in range(0, len(due), size)]
         for number, group in enumerate(groups, 1):
             with self._doing("workers", f"group {number} of {len(groups)}: {', '.join(group)}"):
                 self._touch(group)
                 self.rolling.together(group, healthy=False)
-        if COORDINATOR in due:
-            self._coordinator(waiting=waiting)
 
     def _coordinator(self, *, waiting: bool) -> None:
         """Replace the coordinator when nothing is queued or running, up to a limit; what is lost then is kept."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from ansible.module_utils.releases.containers import (
 from ansible.module_utils.releases.edge import Edge
 
 MEGABYTE = 1024 * 1024
-SETTLE_SECONDS = 4.0
-"""How long a group of workers is watched before the next one: what cannot start at all has ended by then."""
+SETTLE_SECONDS = 2.0
+"""How long a group of workers is watched before the next one: what cannot start at all has ended by then. What ends
+later is found in the stable window."""
 LOADING_SECONDS = 30.0
 """A group that still loads is waited for as long as this: each worker takes a processor for some 8 s."""
 LOADING_SHARE = 0.3
@@ -62,6 +64,23 @@ def limit_megabytes(container: Any) -> int:
     return int(container.attrs["HostConfig"]["Memory"] or 0) // MEGABYTE
 
 
+@dataclass(frozen=True)
+class Leaving:
+    """A copy that gets nothing new and is still to be stopped.
+
+    Attributes:
+        service: whose.
+        container: the copy.
+        addresses: its own, as long as it ran.
+        since: when it was drained, by ``time.monotonic()``.
+    """
+
+    service: str
+    container: Any
+    addresses: set[str]
+    since: float
+
+
 class Rolling:
     """Replaces containers of one release's services.
 
@@ -92,6 +111,7 @@ class Rolling:
         self.replaceable = replaceable
         # ids of containers that are to be replaced for another reason: they have loaded files that are old now
         self.outdated: set[str] = set()
+        self.leaving: list[Leaving] = []
 
     def stale(self, service: str) -> list[Any]:
         """A service's containers that have to go: of another definition, or unhealthy where that counts."""
@@ -136,7 +156,7 @@ class Rolling:
     # -- what takes requests
 
     def beside(self, service: str) -> None:
-        """Start the new copy, let the edge send requests to it, then drain and stop the old one.
+        """Start the new copy, let the edge send requests to it and none to the old one, which `retire` stops.
 
         :raises ServiceError: the new copy does not get healthy; the old one serves on.
         :raises EdgeError: the edge does not find it, likewise.
@@ -151,7 +171,8 @@ class Rolling:
         for one in [one for one in old if self.is_sick(service, one)]:
             # one stays until there is a better one; a second one that helps nobody only takes its memory
             if len(old) > 1:
-                self.retire(service, one)
+                self._drain(service, one)
+                self.retire()
                 old.remove(one)
         ids = {one.id for one in old}
         deadline = time.monotonic() + self.healthy_seconds
@@ -165,19 +186,33 @@ class Rolling:
         self.edge.undrain(service, addresses(new))
         self.say(f"the new {service} ({new.short_id}) takes requests")
         for one in [*old, *more]:
-            self.retire(service, one)
+            self._drain(service, one)
 
-    def retire(self, service: str, container: Any) -> None:
-        """Drain a copy, stop it with its grace and remove it.
-
-        :raises EdgeError: the edge does not answer; the copy serves on.
-        """
+    def _drain(self, service: str, container: Any) -> None:
         known = addresses(container)
-        left = self.edge.drain(service, known, requests=self.drain_seconds, streams=self.stream_seconds)
-        if left:
-            self.say(f"{left} requests or event streams of the old {service} were still open when their time was over")
-        stop_and_remove(container)
-        self.edge.forget(service, known)
+        self.edge.drain(service, known)
+        self.leaving.append(Leaving(service, container, known, time.monotonic()))
+
+    def retire(self) -> None:
+        """Stop and remove the drained copies: each when what it has is answered, with its grace.
+
+        :raises EdgeError: the edge does not answer; those that are left serve what they have.
+        """
+        gone: dict[str, set[str]] = {}
+        while self.leaving:
+            one = self.leaving[0]
+            left = self.edge.wait_drained(
+                one.service, one.addresses, one.since, requests=self.drain_seconds, streams=self.stream_seconds
+            )
+            if left:
+                what = f"{left} requests or event streams of the old {one.service}"
+                self.say(f"{what} were still open when their time was over")
+            stop_and_remove(one.container)
+            gone.setdefault(one.service, set()).update(one.addresses)
+            del self.leaving[0]
+        # a service's all at once: one that the edge still looks for must not be made ready for another's sake
+        for service, addresses_gone in gone.items():
+            self.edge.forget(service, addresses_gone)
 
     def in_place(self, service: str) -> None:
         """Stop the old copy, then start the new one: without room for both there is no other way.

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import yaml
 
-from bench.releases import Timing, steps_of
+from bench.releases import Timing, serving_at, steps_of
 from bench.table import releases_markdown
 from lab.settings import ROOT
 
@@ -25,8 +25,16 @@ def test_steps_are_summed_and_unfinished_ones_left_out() -> None:
     assert steps_of("\n".join(map(json.dumps, lines))) == {"workers": 6.5}
 
 
+def test_a_switch_serves_before_it_is_done() -> None:
+    lines = [{"at": 10.0, "step": "backend", "state": "started"}, {"at": 12.5, "step": "serving", "state": "running"}]
+    assert serving_at("\n".join(map(json.dumps, lines))) == 12.5
+    # a deploy that fails says it of what was put back, which is no deploy's success
+    assert serving_at(json.dumps({"at": 12.5, "step": "undo:serving", "state": "running"})) is None
+
+
 def test_table_tells_the_window_apart() -> None:
-    mine = [asdict(Timing(30, 10)), asdict(Timing(34, 10)), asdict(Timing(32, 10))]
+    mine = [asdict(Timing(30, 10, 12)), asdict(Timing(34, 10, 13)), asdict(Timing(32, 10, 11))]
+    again = [asdict(Timing(5))]
     guide = [asdict(Timing(20)), asdict(Timing(44)), asdict(Timing(22))]
     text = releases_markdown(
         {
@@ -34,12 +42,17 @@ def test_table_tells_the_window_apart() -> None:
             "processors": 2,
             "health_limit": 30,
             "decision": 1.24,
-            "guide": {"a new tag": {"mine": mine, "guide": guide}},
+            "guide": {"a new tag": {"mine": mine, "guide": guide}, "again": {"mine": again, "guide": guide}},
             "fleet": {"ten": [100.0, 120.0], "one": [40.0, 60.0, 50.0]},
         }
     )
-    wanted = "| a new tag | 22.0 s (20.0 to 24.0), then 10.0 s of watching | 22.0 s (20.0 to 44.0) | 1.00 |"
-    assert wanted in text
+    there = "22.0 s (20.0 to 44.0)"
+    assert (
+        f"| a new tag, until the release answers every new request | 12.0 s (11.0 to 13.0) | {there} | 0.55 |" in text
+    )
+    assert f"| a new tag, until all is replaced and proven | 22.0 s (20.0 to 24.0) | {there} | 1.00 |" in text
+    assert f"| again, until the end | 5.0 s (5.0 to 5.0) | {there} | 0.23 |" in text
+    assert "the watching after that, up to 10.0 s" in text
     assert "given up 1.2 s after the limit of 30 s" in text
     assert "| ten servers (one whole, nine thin) | 110.0 | 2.20 |" in text
 

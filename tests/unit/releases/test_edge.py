@@ -113,7 +113,7 @@ def test_a_copy_takes_requests_only_when_its_streams_have_a_place_too(server: Fa
 
 def test_a_place_whose_address_stays_is_not_freed(server: FakeServer, running: Edge) -> None:
     address = server.running("backend")[0].address
-    running.drain("backend", {address}, requests=0, streams=0)
+    running.drain("backend", {address})
     running.forget("backend", {address}, seconds=3)
     assert [slot.draining for slot in running.slots("backend") if slot.address] == [True, True]
     assert server.to_nobody == []
@@ -125,7 +125,8 @@ def test_what_is_open_when_the_time_is_over_is_counted(server: FakeServer, runni
     server.busy = {"backend": 100, "backend_streams": 100}
     address = server.running("backend")[0].address
     began = server.clock.monotonic()
-    assert running.drain("backend", {address}, requests=4, streams=2) == 2
+    running.drain("backend", {address})
+    assert running.wait_drained("backend", {address}, began, requests=4, streams=2) == 2
     # a stream's client comes back by itself; a request is left to the program's own grace
     assert [line for line in server.log if line.startswith("end ")] == ["end backend_streams/backend1"]
     assert 4 <= server.clock.monotonic() - began < 6
