@@ -91,7 +91,7 @@ def steps_of(progress: str) -> dict[str, float]:
 
 
 def serving_at(progress: str) -> float | None:
-    """When, as a Unix time, a switch's record says that all new requests go to the release; None where it never does."""
+    """When (Unix time) a switch's record says that all new requests go to the release; None where it does not."""
     lines = (json.loads(line) for line in progress.splitlines())
     return next((line["at"] for line in lines if line["step"] == "serving"), None)
 
