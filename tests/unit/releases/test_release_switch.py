@@ -346,7 +346,23 @@ def run_folder(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Path:
     return journal.prepare(server.runs, "r1", {})
 
 
-def test_news_is_handed_on_as_soon_as_there_is_any(server: FakeServer, ask: Any, run_folder: Path) -> None:
+def test_news_of_two_seconds_comes_together(server: FakeServer, ask: Any, run_folder: Path) -> None:
+    Journal(run_folder).say("trial", "started", "trying")
+    began = server.clock.monotonic()
+
+    def more(_: str) -> None:
+        if server.clock.monotonic() - began > 1:
+            server.before_call = None
+            with (run_folder / "progress.jsonl").open("a") as file:
+                file.write(json.dumps({"text": "tried"}) + "\n")
+
+    server.before_call = more
+    answer = ask(state="followed")
+    assert [line["text"] for line in answer["lines"]] == ["trying", "tried"]
+    assert 2 <= server.clock.monotonic() - began < 3
+
+
+def test_no_news_is_waited_for(server: FakeServer, ask: Any, run_folder: Path) -> None:
     Journal(run_folder).say("trial", "started", "trying")
     answer = ask(state="followed")
     assert (answer["done"], answer["changed"], [line["text"] for line in answer["lines"]]) == (False, False, ["trying"])
