@@ -17,20 +17,20 @@ from ansible.module_utils.release_secrets import definitions
 from ansible.module_utils.releases import executions
 from ansible.module_utils.releases.compose import Compose, ComposeError, EngineLostError
 from ansible.module_utils.releases.containers import Stack, addresses, patiently, problem_of, stop_and_remove
-from ansible.module_utils.releases.edge import Edge, EdgeError
+from ansible.module_utils.releases.edge import Edge
 from ansible.module_utils.releases.job import Settings
 from ansible.module_utils.releases.journal import Journal
 from ansible.module_utils.releases.layout import Layout, Release
+from ansible.module_utils.releases.loading import Loading
 from ansible.module_utils.releases.rolling import Rolling
 from ansible.module_utils.releases.verify import Outside
-from ansible.module_utils.stale_readers import Readers, started_at
+from ansible.module_utils.stale_readers import started_at
 
 SERVING = ("backend", "frontend")
 """They take requests, so that a second copy is started beside the first."""
 COORDINATOR = "coordinator"
 SEED = "user-seed"
 PASSWORDS = "/run/secrets/user_passwords.json"
-MARKS = Path("/run/integr8scode")
 
 
 def _worker_of(group: str) -> str:
@@ -62,13 +62,13 @@ class Move:
         # a new container waits for what it depends on, and an old one is given its grace
         self.compose = Compose(release, timeout=settings.healthy_timeout_seconds + 120)
         self.edge = Edge(layout.edge)
+        self.loading = Loading(layout, stack, self.edge)
         self.hashes = patiently(self.compose.hashes)
         self.workers = self._workers_of(release)
         self.touched: list[str] = []
         self.lost: list[str] = []
         self.reloaded = 0.0
         self.seeded = False
-        self._edge_unloaded = False
         self._sleep = sleep
         self._step = "switch"
         self.rolling = Rolling(
@@ -129,60 +129,6 @@ class Move:
         seeded = read_file(self.layout.secrets / "seeded")
         return passwords is not None and (seeded or b"").decode().strip() != str(passwords)
 
-    def readers(self, *, check: bool) -> dict[str, bool]:
-        """Have running programs load files that are newer than they are. Which had to, by service.
-
-        Not the backend, see `_outdated_backend`.
-
-        :raises FileNotFoundError: such a file is missing.
-        """
-        readers = self._readers(check=check)
-        tls, edge = self.layout.tls, self.layout.edge
-        loaded = {
-            "edge": self._reload_edge(readers, [edge, tls / "public", tls / "internal/edge"], check=check),
-            "frontend": readers.reload("frontend", "SIGHUP", [tls / "internal/frontend"]),
-        }
-        for worker in ("k8s-worker", "pod-monitor"):
-            kubeconfig = self.layout.base / "kubeconfig" / f"{worker}.yaml"
-            loaded[worker] = kubeconfig.exists() and readers.restart(worker, kubeconfig)
-        return loaded
-
-    def _readers(self, *, check: bool) -> Readers:
-        return Readers(patiently(lambda: self.stack.client), self.stack.project, MARKS, check_mode=check)
-
-    def _outdated_backend(self) -> set[str]:
-        """Ids of the backends whose certificate is older than the one that is there.
-
-        A signal would do, but gunicorn then ends its workers while the new ones are still loading the application,
-        which takes them half a minute: nobody would be served. A second copy takes over instead.
-        """
-        found = self._readers(check=True).outdated("backend", [self.layout.tls / "internal/backend"])
-        return {one.id for one in found}
-
-    def _renew_backend(self) -> None:
-        self.rolling.outdated = self._outdated_backend()
-        if self.rolling.outdated:
-            self._serving("backend")
-            self._retire()
-
-    def _reload_edge(self, readers: Readers, folders: list[Path], *, check: bool) -> bool:
-        if check or not self.stack.of("edge"):
-            return readers.reload("edge", "SIGUSR2", folders)
-        before = self.edge.worker()
-        self.edge.remember_servers()
-        try:
-            due = readers.reload("edge", "SIGUSR2", folders, all_of_it=self._edge_unloaded)
-            if due:
-                self.edge.wait_reloaded(before)
-                self._edge_unloaded = False
-        except EdgeError:
-            # not loaded: the next run has to try again
-            (MARKS / "edge.loaded").unlink(missing_ok=True)
-            raise
-        finally:
-            self.edge.forget_servers()
-        return due
-
     def plan(self) -> list[str]:
         """What `apply` would do, as sentences; nothing is changed."""
         said = []
@@ -202,10 +148,10 @@ class Move:
             said.append("edge: another configuration")
         if self.seed_due():
             said.append("user-seed: sets the users' passwords")
-        if "backend" not in due and self._outdated_backend():
+        if "backend" not in due and self.loading.outdated_backends():
             said.append("backend: a new container, since its certificate is newer than what runs")
         if running.get("edge"):
-            said += [f"{service}: loads newer files" for service, due in self.readers(check=True).items() if due]
+            said += [f"{service}: loads newer files" for service, due in self.loading.load(check=True).items() if due]
         current = self.layout.current_release()
         if current is None or current.id != self.release.id:
             said.append(f"current: {current.id if current else 'none'} -> {self.release.id}")
@@ -257,10 +203,13 @@ class Move:
         self._others([one for one in due if one in self.beside])
         self._orphans()
         with self._doing("reload", "having programs load newer files"):
-            if any(self.readers(check=False).values()):
+            if any(self.loading.load(check=False).values()):
                 self.reloaded = time.monotonic()
         # after the edge, which has to know the authority of its certificate
-        self._renew_backend()
+        self.rolling.outdated = self.loading.outdated_backends()
+        if self.rolling.outdated:
+            self._serving("backend")
+            self._retire()
 
     def _application_runs(self) -> bool:
         """Whether anything that works for users runs: one missing service is no reason to replace the rest at once."""
@@ -296,7 +245,7 @@ class Move:
         with self._doing("edge", "giving the edge its configuration"):
             if config is not None:
                 self.edge.install(config, self.release.images["edge"], self.layout.tls)
-                self._edge_unloaded = not replaced
+                self.loading.edge_unloaded = not replaced
             if replaced:
                 # its definition changed: the listeners are gone for a moment, which no second copy can take over
                 self._touch(["edge"])

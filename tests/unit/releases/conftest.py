@@ -15,6 +15,7 @@ from ansible.module_utils.releases import (
     edge,
     fitting,
     journal,
+    loading,
     move,
     rolling,
     switch,
@@ -56,8 +57,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServ
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(edge, "write_file", write_file)
     monkeypatch.setattr(edge.Edge, "ask", ask)
-    monkeypatch.setattr(move, "MARKS", marks)
-    monkeypatch.setattr(move, "Readers", ReadersByThisClock)
+    monkeypatch.setattr(loading, "MARKS", marks)
+    monkeypatch.setattr(loading, "Readers", ReadersByThisClock)
     monkeypatch.setattr(rolling, "available_megabytes", lambda: fake.free_mb)
     monkeypatch.setattr(containers, "connect", fake.connect)
     monkeypatch.setattr(compose, "docker", fake.docker)
