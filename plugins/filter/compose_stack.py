@@ -96,7 +96,7 @@ def compose_fixed_ports(compose: str, profiles: list[str]) -> list[int]:
 
 
 def secret_mounts(services: list[str], target: str) -> list[dict[str, str]]:
-    """Return the readers of a secret file, as M(secret_files) takes them.
+    """Return the readers of a secret file, as M(release_files) takes them.
 
     :param services: names of the services that read it.
     :param target: the file's path in their containers.

@@ -53,8 +53,8 @@ def task(path: str, module: str) -> Any:
 
 @pytest.fixture(scope="module")
 def written() -> Any:
-    """What the role has the module secret_files write, as bytes by file name, for some secrets."""
-    files = task("roles/integr8scode/tasks/configure.yml", "secret_files")["files"]
+    """What the role has the module release_files write, as bytes by file name, for some secrets."""
+    files = task("roles/integr8scode/tasks/release.yml", "release_files")["secrets"]["files"]
     contents = [{"name": one["name"], "content": one["content"]} for one in files]
     known = role_variables("integr8scode")
 
