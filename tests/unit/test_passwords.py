@@ -501,13 +501,13 @@ def test_a_secret_in_k3s_settings_is_refused_and_not_sent_to_the_server() -> Non
 def test_secrets_are_judged_before_anything_is_changed() -> None:
     """With the server, by the first tasks of everything that writes secrets."""
     first = load("roles/integr8scode/tasks/refuse.yml")[0]
-    assert first["ansible.builtin.include_tasks"] == "refuse_server.yml"
+    assert first["ansible.builtin.import_tasks"] == "refuse_server.yml"
     assert "__integr8scode_judge_secrets" not in first["vars"]
     assert load("roles/integr8scode/tasks/main.yml")[0]["ansible.builtin.include_tasks"] == "refuse.yml"
     site = load("playbooks/site.yml")[0]
     assert site["pre_tasks"][0]["ansible.builtin.include_role"]["tasks_from"] == "preflight.yml"
     (preflight,) = load("roles/integr8scode/tasks/preflight.yml")
-    assert preflight["ansible.builtin.include_tasks"] == "refuse_server.yml"
+    assert preflight["ansible.builtin.import_tasks"] == "refuse_server.yml"
     look = load("roles/integr8scode/tasks/refuse_server.yml")[-1]
     assert "__integr8scode_secret_problems" in look["integr8scode_preflight"]["secrets"]
 
