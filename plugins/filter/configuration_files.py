@@ -1,4 +1,4 @@
-"""Filters that give the files that services read, as M(release_bundle) takes them."""
+"""Filters that give the files that services read, as M(release_files) takes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ansible.errors import AnsibleFilterError
 
 
 def configuration_files(config: dict[str, Any], groups: dict[str, str]) -> list[dict[str, str]]:
-    """Return ``config.toml`` and one ``config.<worker>.toml`` for each worker, as M(release_bundle) takes them.
+    """Return ``config.toml`` and one ``config.<worker>.toml`` for each worker, as M(release_files) takes them.
 
     :param config: keys of config.toml.
     :param groups: Kafka consumer group by worker; the application calls the worker by it in its traces too.
@@ -28,7 +28,7 @@ def configuration_files(config: dict[str, Any], groups: dict[str, str]) -> list[
 
 
 def profile_files(folder: str, names: list[str]) -> list[dict[str, str]]:
-    """Return files that a profile's services read, as M(release_bundle) takes them.
+    """Return files that a profile's services read, as M(release_files) takes them.
 
     They are read here and not by a lookup, since Grafana's own ``{{ }}`` must not be taken for Ansible's.
 

@@ -41,6 +41,7 @@ import functools
 import hashlib
 import io
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ from ansible.plugins.lookup import LookupBase
 
 SOURCES = Path(__file__).resolve().parent.parent / "module_utils"
 PREFIX = "ansible.module_utils"
+STATEMENT = re.compile(r"^[ \t]*(?:from|import)[ \t]+ansible\.module_utils\b[^\n(]*(?:\([^)]*\))?[^\n]*", re.MULTILINE)
 PACKAGES = ("maintenance", "releases")
 # -I: neither the caller's environment nor its folder decides what is imported
 SHEBANG = b"#!/usr/bin/python3 -I\n"
@@ -70,7 +72,9 @@ def imported(source: Path) -> frozenset[str]:
     Read once in a process: the programs share most of their files.
     """
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"), str(source))):
+    # the statements alone: to parse whole files takes ten times as long
+    statements = (found[0].strip() for found in STATEMENT.finditer(source.read_text(encoding="utf-8")))
+    for node in ast.parse("\n".join(statements), str(source)).body:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -1,4 +1,4 @@
-"""The directory of secret files behind the module of the same name: what is there, and how to get to what should be."""
+"""The directory of secret files of the module release_files: what is there, and how to get to what should be."""
 
 from __future__ import annotations
 

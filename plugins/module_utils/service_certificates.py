@@ -1,4 +1,4 @@
-"""The authority and the servers' certificates behind the module of the same name."""
+"""The authority and the servers' certificates of the module release_files."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ description:
   - The switch itself is the unit C(integr8scode-switch.service) on the server. It goes on when the controller or the
     connection is lost, verifies what it did, and puts the former release back when the new one is no good.
   - Started again by the same run, as ssh does it after a broken connection, it goes on with what was started.
-  - Where every container is what the release says, runs and is healthy, nothing is started and nothing changed.
+  - Where every container is what the release says, runs and is healthy, nothing is started and nothing changed but that
+    the run's lock is given back, as a switch does at its end.
   - In check mode says what would be done.
 options:
   state:
@@ -63,11 +64,16 @@ plan:
 lines: {description: "followed: what was said since.", type: list, returned: for followed}
 after: {description: "followed: byte to go on from.", type: int, returned: where done is false}
 done: {description: Whether it is at its end., type: bool, returned: always}
+given_back:
+  description: Name of the run, where it holds the lock no more; empty where it may hold it.
+  type: str
+  returned: at a good end
 """
 
 import json
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +95,8 @@ GATHER_SECONDS = 2.0
 """News is told together: each answer costs both machines a start of Python, on the server beside what is starting."""
 QUICK_SECONDS = 5.0
 """How long what runs already may take to prove that it is well, before a whole switch looks at it."""
+
+GOOD = ("ok", "unchanged")
 
 
 def plan(move: Move) -> tuple[list[str], bool]:
@@ -156,6 +164,23 @@ def begun(job: Job) -> bool:
     return ended and (owner is None or owner.phase == lock.SWITCHING)
 
 
+def given_back(base: Path, run: str) -> str:
+    """The run's name where it holds no lock, by a look at the server; "" where it does or nobody can say."""
+    try:
+        owner = lock.read_owner(base)
+    except (lock.LockedError, OSError):
+        return ""
+    return "" if owner is not None and owner.run == run else run
+
+
+def give_back(base: Path, run: str) -> str:
+    """Give the run's lock back; see `given_back`."""
+    with suppress(lock.LockedError, OSError):
+        # who could not is told by the task that gives back what is left
+        lock.release(base, run)
+    return given_back(base, run)
+
+
 def started(module: AnsibleModule) -> dict[str, Any]:
     """State ``started``; the module's result."""
     params = module.params
@@ -177,6 +202,7 @@ def started(module: AnsibleModule) -> dict[str, Any]:
     said, well = plan(move)
     diff = {"before": "", "after": "".join(f"{line}\n" for line in said), "after_header": "what the switch does"}
     if well:
+        look = given_back if module.check_mode else give_back
         sentences = [f"Release {target.id} serves already."]
         return {
             "changed": False,
@@ -185,6 +211,7 @@ def started(module: AnsibleModule) -> dict[str, Any]:
             "release": target.id,
             "sentences": sentences,
             "plan": [],
+            "given_back": look(layout.base, job.run),
         }
     # the switch itself looks once more
     refuse_misfit(target, layout, move.stack)
@@ -222,12 +249,11 @@ def followed(params: dict[str, Any]) -> dict[str, Any]:
         more, after, outcome = journal.read(folder, after)
         lines += more
         if outcome is not None:
-            return {
-                "changed": outcome["result"] not in ("unchanged", "refused"),
-                "done": True,
-                "lines": lines,
-                **outcome,
-            }
+            changed = outcome["result"] not in ("unchanged", "refused")
+            ended = {"changed": changed, "done": True, "lines": lines, **outcome}
+            if outcome["result"] in GOOD:
+                ended["given_back"] = given_back(Path(params["base"]), params["run"])
+            return ended
         if not active:
             sentences = [
                 "The switch has ended without a word: it was killed, or the server was started again.",

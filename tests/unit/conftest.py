@@ -82,3 +82,20 @@ def run_module() -> RunModule:
         return {"changed": False, **result, "warnings": warnings}
 
     return run
+
+
+@pytest.fixture
+def run_part(run_module: RunModule) -> RunModule:
+    """A function that runs release_files with one of its parts (`bundle`, `certificates`, `secrets`).
+
+    It returns what the module returns about that part, with what every result has; `diff` of the two that have one is
+    that one.
+    """
+
+    def run(name: str, args: dict[str, Any], *, check: bool = False, diff: bool = False) -> dict[str, Any]:
+        result = run_module("release_files", {name: args}, check=check, diff=diff)
+        changes = result.pop("diff", [])
+        assert result.get("failed") or result["changed"] == result[name]["changed"]
+        return {**result.pop(name, {}), **result, "diff": changes if name == "bundle" or not changes else changes[0]}
+
+    return run

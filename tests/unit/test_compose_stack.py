@@ -11,6 +11,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.plugins.filter import compose_stack
 from ansible.plugins.filter.configuration_files import configuration_files
+from ansible.template import trust_as_template
 
 
 def test_interpolation_has_composes_forms() -> None:
@@ -30,6 +31,14 @@ def test_images_of_the_real_file(project_root: Path) -> None:
     assert images["mongo"].startswith("mirror.example/library/mongo:")
     assert "user-seed" not in images
     assert "user-seed" in compose_stack.compose_images(text, {"IMAGE_TAG": "2026.2.20"}, ["seed"])
+
+
+def test_a_text_as_ansible_hands_it_over_is_read_like_any_other(project_root: Path) -> None:
+    text = (project_root / "docker-compose.yaml").read_text()
+    tagged = trust_as_template(text)
+    assert type(tagged) is not str
+    given = {"IMAGE_TAG": "2026.2.20"}
+    assert compose_stack.compose_images(tagged, given) == compose_stack.compose_images(text, given)
 
 
 def test_every_third_party_image_is_pinned_to_a_full_version(project_root: Path) -> None:

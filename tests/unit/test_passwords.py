@@ -53,8 +53,8 @@ def task(path: str, module: str) -> Any:
 
 @pytest.fixture(scope="module")
 def written() -> Any:
-    """What the role has the module secret_files write, as bytes by file name, for some secrets."""
-    files = task("roles/integr8scode/tasks/configure.yml", "secret_files")["files"]
+    """What the role has the module release_files write, as bytes by file name, for some secrets."""
+    files = task("roles/integr8scode/tasks/release.yml", "release_files")["secrets"]["files"]
     contents = [{"name": one["name"], "content": one["content"]} for one in files]
     known = role_variables("integr8scode")
 
@@ -501,13 +501,13 @@ def test_a_secret_in_k3s_settings_is_refused_and_not_sent_to_the_server() -> Non
 def test_secrets_are_judged_before_anything_is_changed() -> None:
     """With the server, by the first tasks of everything that writes secrets."""
     first = load("roles/integr8scode/tasks/refuse.yml")[0]
-    assert first["ansible.builtin.include_tasks"] == "refuse_server.yml"
+    assert first["ansible.builtin.import_tasks"] == "refuse_server.yml"
     assert "__integr8scode_judge_secrets" not in first["vars"]
     assert load("roles/integr8scode/tasks/main.yml")[0]["ansible.builtin.include_tasks"] == "refuse.yml"
     site = load("playbooks/site.yml")[0]
     assert site["pre_tasks"][0]["ansible.builtin.include_role"]["tasks_from"] == "preflight.yml"
     (preflight,) = load("roles/integr8scode/tasks/preflight.yml")
-    assert preflight["ansible.builtin.include_tasks"] == "refuse_server.yml"
+    assert preflight["ansible.builtin.import_tasks"] == "refuse_server.yml"
     look = load("roles/integr8scode/tasks/refuse_server.yml")[-1]
     assert "__integr8scode_secret_problems" in look["integr8scode_preflight"]["secrets"]
 

@@ -20,8 +20,8 @@ TARGET = "/app/secrets.toml"
 class Installation:
     """A base with releases and secrets, written as the role does."""
 
-    def __init__(self, base: Path, run_module: RunModule) -> None:
-        self.base, self.run_module = base, run_module
+    def __init__(self, base: Path, run_part: RunModule) -> None:
+        self.base, self.run_part = base, run_part
         self.newest = base / "secrets/current.yaml"
 
     def release(self, name: str, *services: str, lists: bool = True) -> Path:
@@ -38,7 +38,7 @@ class Installation:
         mounts = [{"service": service, "target": TARGET} for service in services]
         file = {"name": "secrets.toml", "content": content, "owner": UID, "group": GID, "services": mounts}
         args = {"directory": f"{self.base}/secrets", "releases": f"{self.base}/releases", "files": [file], **more}
-        answer = self.run_module("secret_files", args, check=check)
+        answer = self.run_part("secrets", args, check=check)
         assert not answer.get("failed"), answer
         return answer
 
@@ -47,8 +47,8 @@ class Installation:
 
 
 @pytest.fixture
-def installed(tmp_path: Path, run_module: RunModule) -> Installation:
-    return Installation(tmp_path, run_module)
+def installed(tmp_path: Path, run_part: RunModule) -> Installation:
+    return Installation(tmp_path, run_part)
 
 
 def test_a_service_that_a_kept_release_has_gets_the_newest_secrets_too(installed: Installation) -> None:

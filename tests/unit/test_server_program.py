@@ -78,6 +78,20 @@ def test_only_what_is_imported_is_in_it(tmp_path: Path) -> None:
     }
 
 
+def test_the_statements_that_are_looked_at_are_all_that_there_are() -> None:
+    """They are found by their form; a whole parse of each file says what they have to be."""
+    for path in server_program.SOURCES.rglob("*.py"):
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+        prefix = f"{server_program.PREFIX}."
+        ours = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+        assert server_program.imported(path) == ours, path
+
+
 def test_an_unrelated_file_does_not_change_it(tmp_path: Path) -> None:
     before = server_program.build(sources(tmp_path, {CLI: ""}), "maintenance")
     assert server_program.build(sources(tmp_path, {CLI: "", "unrelated.py": "X = 1\n"}), "maintenance") == before

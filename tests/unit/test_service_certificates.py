@@ -1,4 +1,4 @@
-"""The module service_certificates, in this process and in a folder of the test's own."""
+"""The certificates of the module release_files, in this process and in a folder of the test's own."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def assert_pair(base: Path, name: str = "backend") -> None:
 
 
 def test_a_first_run_makes_an_authority_and_certificates_that_a_client_accepts(
-    run_module: RunModule, tmp_path: Path
+    run_part: RunModule, tmp_path: Path
 ) -> None:
     verification = pytest.importorskip("cryptography.x509.verification")
-    result = run_module("service_certificates", arguments(tmp_path))
+    result = run_part("certificates", arguments(tmp_path))
     assert result["changed"]
     assert result["changed_certificates"] == ["backend", "edge"]
     assert reasons(result) == ["missing"]
@@ -106,8 +106,8 @@ def test_a_first_run_makes_an_authority_and_certificates_that_a_client_accepts(
     assert not (tmp_path / "tls/backend/ca.crt").exists()
 
 
-def test_the_certificates_say_what_they_are_for(run_module: RunModule, tmp_path: Path) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+def test_the_certificates_say_what_they_are_for(run_part: RunModule, tmp_path: Path) -> None:
+    run_part("certificates", arguments(tmp_path))
     leaf, ca = certificate(tmp_path), authority(tmp_path)
     assert isinstance(leaf.public_key(), ec.EllipticCurvePublicKey)
     assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
@@ -120,8 +120,8 @@ def test_the_certificates_say_what_they_are_for(run_module: RunModule, tmp_path:
     assert tools.valid_from(leaf) < datetime.now(timezone.utc) - timedelta(minutes=5)
 
 
-def test_permissions(run_module: RunModule, tmp_path: Path) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+def test_permissions(run_part: RunModule, tmp_path: Path) -> None:
+    run_part("certificates", arguments(tmp_path))
     modes = {
         str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "tls").rglob("*")
     }
@@ -140,19 +140,19 @@ def test_permissions(run_module: RunModule, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(UID != 0, reason="only root gives files to others")
-def test_the_reader_owns_the_files_and_root_the_directory(run_module: RunModule, tmp_path: Path) -> None:
-    run_module("service_certificates", arguments(tmp_path, entry(tmp_path, "edge", owner=99, group=98)))
+def test_the_reader_owns_the_files_and_root_the_directory(run_part: RunModule, tmp_path: Path) -> None:
+    run_part("certificates", arguments(tmp_path, entry(tmp_path, "edge", owner=99, group=98)))
     for name, owner in (("server.key", (99, 98)), ("server.crt", (99, 98)), (".", (0, 0))):
         status = (tmp_path / "tls/edge" / name).stat()
         assert (status.st_uid, status.st_gid) == owner
 
 
-def test_long_and_unusual_names(run_module: RunModule, tmp_path: Path) -> None:
+def test_long_and_unusual_names(run_part: RunModule, tmp_path: Path) -> None:
     long = "a-server-with-a-name-" + "x" * 40 + ".example.org"
     names = [long, "10.0.0.7", "*.Example.org", "under_score", "2001:db8::1"]
     args = arguments(tmp_path, entry(tmp_path, "public", common_name="é" * 40, dns_names=names, ip_addresses=[]))
     args["ca"]["common_name"] = f"Integr8sCode {long} CA"
-    assert run_module("service_certificates", args)["changed"]
+    assert run_part("certificates", args)["changed"]
     assert tools.names_of(certificate(tmp_path, "public")) == {
         long,
         "*.example.org",
@@ -161,16 +161,16 @@ def test_long_and_unusual_names(run_module: RunModule, tmp_path: Path) -> None:
         ipaddress.ip_address("2001:db8::1"),
     }
     assert tools.common_name_of(certificate(tmp_path, "public")) == "é" * 32
-    assert not run_module("service_certificates", args)["changed"]
+    assert not run_part("certificates", args)["changed"]
 
 
 # -- what stays, what is renewed
 
 
-def test_a_second_run_changes_nothing(run_module: RunModule, tmp_path: Path) -> None:
-    first = run_module("service_certificates", arguments(tmp_path))
+def test_a_second_run_changes_nothing(run_part: RunModule, tmp_path: Path) -> None:
+    first = run_part("certificates", arguments(tmp_path))
     before = snapshot(tmp_path)
-    second = run_module("service_certificates", arguments(tmp_path), diff=True)
+    second = run_part("certificates", arguments(tmp_path), diff=True)
     assert not second["changed"]
     assert second["changed_certificates"] == []
     assert second["diff"]["before"] == second["diff"]["after"]
@@ -241,14 +241,14 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_damage_is_named_predicted_and_repaired(run_module: RunModule, tmp_path: Path, damage: Any) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+def test_damage_is_named_predicted_and_repaired(run_part: RunModule, tmp_path: Path, damage: Any) -> None:
+    run_part("certificates", arguments(tmp_path))
     good = snapshot(tmp_path)
     damage(tmp_path)
     damaged = snapshot(tmp_path)
-    predicted = run_module("service_certificates", arguments(tmp_path), check=True, diff=True)
+    predicted = run_part("certificates", arguments(tmp_path), check=True, diff=True)
     assert snapshot(tmp_path) == damaged
-    result = run_module("service_certificates", arguments(tmp_path), diff=True)
+    result = run_part("certificates", arguments(tmp_path), diff=True)
     for one in (predicted, result):
         assert one["changed"]
         assert one["changed_certificates"] == ["backend"]
@@ -259,7 +259,7 @@ def test_damage_is_named_predicted_and_repaired(run_module: RunModule, tmp_path:
     assert {path: snapshot(tmp_path)[path] for path in untouched} == {path: good[path] for path in untouched}
     if "mode" in damage.__name__:
         assert snapshot(tmp_path) == good, "a wrong permission is no reason for a new certificate"
-    assert not run_module("service_certificates", arguments(tmp_path))["changed"]
+    assert not run_part("certificates", arguments(tmp_path))["changed"]
 
 
 @pytest.mark.parametrize(
@@ -271,66 +271,66 @@ def test_damage_is_named_predicted_and_repaired(run_module: RunModule, tmp_path:
         {"common_name": "other"},
     ],
 )
-def test_other_names_mean_a_new_certificate(run_module: RunModule, tmp_path: Path, change: dict[str, Any]) -> None:
-    run_module("service_certificates", arguments(tmp_path))
-    result = run_module("service_certificates", arguments(tmp_path, entry(tmp_path, "backend", **change)))
+def test_other_names_mean_a_new_certificate(run_part: RunModule, tmp_path: Path, change: dict[str, Any]) -> None:
+    run_part("certificates", arguments(tmp_path))
+    result = run_part("certificates", arguments(tmp_path, entry(tmp_path, "backend", **change)))
     assert reasons(result) == ["names differ"]
     assert_pair(tmp_path)
 
 
-def test_the_order_of_names_means_nothing(run_module: RunModule, tmp_path: Path) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+def test_the_order_of_names_means_nothing(run_part: RunModule, tmp_path: Path) -> None:
+    run_part("certificates", arguments(tmp_path))
     swapped = entry(tmp_path, "backend", dns_names=["LOCALHOST", "backend"])
-    assert not run_module("service_certificates", arguments(tmp_path, swapped))["changed"]
+    assert not run_part("certificates", arguments(tmp_path, swapped))["changed"]
 
 
 def test_renewal_when_less_than_a_third_is_left(
-    run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_part: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+    run_part("certificates", arguments(tmp_path))
     old = certificate(tmp_path)
     later(monkeypatch, days=240)
-    assert not run_module("service_certificates", arguments(tmp_path))["changed"]
+    assert not run_part("certificates", arguments(tmp_path))["changed"]
     later(monkeypatch, days=250)
-    predicted = run_module("service_certificates", arguments(tmp_path), check=True)
-    result = run_module("service_certificates", arguments(tmp_path))
+    predicted = run_part("certificates", arguments(tmp_path), check=True)
+    result = run_part("certificates", arguments(tmp_path))
     assert reasons(result) == reasons(predicted) == ["32% of its life left"]
     assert not result["ca"]["new"]
     new = certificate(tmp_path)
     assert tools.valid_until(new) - tools.valid_until(old) > timedelta(days=249)
     assert not tools.fits(tools.load_key((tmp_path / "tls/backend/server.key").read_bytes()), old), "a new key too"
-    assert not run_module("service_certificates", arguments(tmp_path))["changed"]
+    assert not run_part("certificates", arguments(tmp_path))["changed"]
 
 
-def test_the_fraction_is_a_variable(run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+def test_the_fraction_is_a_variable(run_part: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_part("certificates", arguments(tmp_path))
     later(monkeypatch, days=250)
-    assert not run_module("service_certificates", arguments(tmp_path, renew_fraction=0.1))["changed"]
-    assert run_module("service_certificates", arguments(tmp_path, renew_fraction=0.9))["changed"]
+    assert not run_part("certificates", arguments(tmp_path, renew_fraction=0.1))["changed"]
+    assert run_part("certificates", arguments(tmp_path, renew_fraction=0.9))["changed"]
 
 
 def test_an_expired_certificate_and_one_of_the_future_are_renewed(
-    run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_part: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+    run_part("certificates", arguments(tmp_path))
     later(monkeypatch, days=400)
-    assert reasons(run_module("service_certificates", arguments(tmp_path))) == ["0% of its life left"]
+    assert reasons(run_part("certificates", arguments(tmp_path))) == ["0% of its life left"]
     later(monkeypatch, days=0)
-    assert reasons(run_module("service_certificates", arguments(tmp_path))) == ["not valid yet"]
+    assert reasons(run_part("certificates", arguments(tmp_path))) == ["not valid yet"]
 
 
 # -- the authority
 
 
 def test_a_certificate_never_outlives_its_authority(
-    run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_part: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+    run_part("certificates", arguments(tmp_path))
     later(monkeypatch, days=3600)
-    result = run_module("service_certificates", arguments(tmp_path))
+    result = run_part("certificates", arguments(tmp_path))
     assert tools.valid_until(certificate(tmp_path)) == tools.valid_until(authority(tmp_path))
     assert "The authority" in str(result["warnings"])
-    assert not run_module("service_certificates", arguments(tmp_path))["changed"]
+    assert not run_part("certificates", arguments(tmp_path))["changed"]
 
 
 @pytest.mark.parametrize(
@@ -344,38 +344,36 @@ def test_a_certificate_never_outlives_its_authority(
 )
 @pytest.mark.parametrize("check", [True, False])
 def test_a_broken_authority_is_an_error_and_never_replaced(
-    run_module: RunModule, tmp_path: Path, damage: Any, message: str, check: bool
+    run_part: RunModule, tmp_path: Path, damage: Any, message: str, check: bool
 ) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+    run_part("certificates", arguments(tmp_path))
     files = (tmp_path / "tls/ca/ca.crt", tmp_path / "tls/ca/ca.key")
     for file in files:
         file.chmod(0o600)
     damage(*files)
     before = snapshot(tmp_path)
-    result = run_module("service_certificates", arguments(tmp_path), check=check)
+    result = run_part("certificates", arguments(tmp_path), check=check)
     assert result["failed"]
     assert message in result["msg"]
     assert f"Restore {files[0]} and {files[1]} from a backup. Or remove both" in result["msg"]
     assert snapshot(tmp_path) == before
 
 
-def test_an_expired_authority_is_an_error(
-    run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+def test_an_expired_authority_is_an_error(run_part: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_part("certificates", arguments(tmp_path))
     later(monkeypatch, days=3651)
-    result = run_module("service_certificates", arguments(tmp_path))
+    result = run_part("certificates", arguments(tmp_path))
     assert result["failed"]
     assert "expired on" in result["msg"]
     assert "Or remove both" in result["msg"]
 
 
-def test_a_removed_authority_means_new_certificates(run_module: RunModule, tmp_path: Path) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+def test_a_removed_authority_means_new_certificates(run_part: RunModule, tmp_path: Path) -> None:
+    run_part("certificates", arguments(tmp_path))
     for name in ("ca.crt", "ca.key"):
         (tmp_path / "tls/ca" / name).unlink()
-    predicted = run_module("service_certificates", arguments(tmp_path), check=True)
-    result = run_module("service_certificates", arguments(tmp_path))
+    predicted = run_part("certificates", arguments(tmp_path), check=True)
+    result = run_part("certificates", arguments(tmp_path))
     assert result["ca"]["new"]
     assert reasons(result) == reasons(predicted) == ["issued by another authority"]
     assert reasons(result, "edge") == ["issued by another authority", "ca.crt is of another authority"]
@@ -383,23 +381,23 @@ def test_a_removed_authority_means_new_certificates(run_module: RunModule, tmp_p
     assert_pair(tmp_path, "edge")
 
 
-def test_a_lost_certificate_of_the_authority_is_made_again_for_its_key(run_module: RunModule, tmp_path: Path) -> None:
+def test_a_lost_certificate_of_the_authority_is_made_again_for_its_key(run_part: RunModule, tmp_path: Path) -> None:
     """Also what a run leaves that was stopped between the authority's key and certificate."""
-    run_module("service_certificates", arguments(tmp_path))
+    run_part("certificates", arguments(tmp_path))
     leaf = certificate(tmp_path)
     (tmp_path / "tls/ca/ca.crt").unlink()
-    result = run_module("service_certificates", arguments(tmp_path))
+    result = run_part("certificates", arguments(tmp_path))
     assert result["changed"]
     assert certificate(tmp_path) == leaf
     assert_pair(tmp_path)
     assert reasons(result, "edge") == ["ca.crt is of another authority"]
-    assert not run_module("service_certificates", arguments(tmp_path))["changed"]
+    assert not run_part("certificates", arguments(tmp_path))["changed"]
 
 
-def test_permissions_of_the_authority_are_put_right(run_module: RunModule, tmp_path: Path) -> None:
-    run_module("service_certificates", arguments(tmp_path))
+def test_permissions_of_the_authority_are_put_right(run_part: RunModule, tmp_path: Path) -> None:
+    run_part("certificates", arguments(tmp_path))
     (tmp_path / "tls/ca/ca.key").chmod(0o644)
-    result = run_module("service_certificates", arguments(tmp_path))
+    result = run_part("certificates", arguments(tmp_path))
     assert result["changed"]
     assert result["changed_certificates"] == []
     assert stat.S_IMODE((tmp_path / "tls/ca/ca.key").stat().st_mode) == 0o400
@@ -408,10 +406,10 @@ def test_permissions_of_the_authority_are_put_right(run_module: RunModule, tmp_p
 # -- check mode, interruptions, leaks
 
 
-def test_check_mode_on_a_fresh_server(run_module: RunModule, tmp_path: Path) -> None:
-    predicted = run_module("service_certificates", arguments(tmp_path), check=True, diff=True)
+def test_check_mode_on_a_fresh_server(run_part: RunModule, tmp_path: Path) -> None:
+    predicted = run_part("certificates", arguments(tmp_path), check=True, diff=True)
     assert not (tmp_path / "tls").exists()
-    result = run_module("service_certificates", arguments(tmp_path), diff=True)
+    result = run_part("certificates", arguments(tmp_path), diff=True)
     assert predicted["diff"] == result["diff"]
     assert predicted["diff"]["before"] == "backend: none\nedge: none\n"
     for one, other in zip(predicted["certificates"], result["certificates"], strict=True):
@@ -423,7 +421,7 @@ def test_check_mode_on_a_fresh_server(run_module: RunModule, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("stop_at", range(8))
 def test_an_interrupted_run_is_finished_by_the_next(
-    run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+    run_part: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
     written: list[Path] = []
     real = atomic_files.write_file
@@ -435,17 +433,17 @@ def test_an_interrupted_run_is_finished_by_the_next(
         real(path, content, access)
 
     monkeypatch.setattr(store, "write_file", write)
-    first = run_module("service_certificates", arguments(tmp_path))
+    first = run_part("certificates", arguments(tmp_path))
     assert bool(first.get("failed")) == (stop_at < 7), "two files of the authority, two of backend, three of edge"
     monkeypatch.setattr(store, "write_file", real)
-    again = run_module("service_certificates", arguments(tmp_path))
+    again = run_part("certificates", arguments(tmp_path))
     assert again["changed"] == (stop_at < 7)
     assert_pair(tmp_path)
     assert_pair(tmp_path, "edge")
-    assert not run_module("service_certificates", arguments(tmp_path))["changed"]
+    assert not run_part("certificates", arguments(tmp_path))["changed"]
 
 
-def test_no_key_is_returned_or_logged(run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_is_returned_or_logged(run_part: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ansible.module_utils.basic import AnsibleModule
 
     logged: list[str] = []
@@ -468,7 +466,7 @@ def test_no_key_is_returned_or_logged(run_module: RunModule, tmp_path: Path, mon
             ),
         )
         for check in (True, False):
-            result = run_module("service_certificates", args, check=check, diff=True)
+            result = run_part("certificates", args, check=check, diff=True)
             assert bool(result.get("failed")) == bool(changes)
             text = json.dumps(result) + "".join(logged)
             assert "PRIVATE KEY" not in text
@@ -479,7 +477,7 @@ def test_no_key_is_returned_or_logged(run_module: RunModule, tmp_path: Path, mon
                 assert line not in text
     assert any("Invoked with" in line for line in logged)
     assert str(tmp_path / "tls/ca/ca.crt") in json.dumps(
-        run_module("service_certificates", arguments(tmp_path, entry(tmp_path, "own"), entry(tmp_path, "tls")))
+        run_part("certificates", arguments(tmp_path, entry(tmp_path, "own"), entry(tmp_path, "tls")))
     ), "a name such as tls does not blot out paths"
 
 
@@ -498,24 +496,24 @@ def test_no_key_is_returned_or_logged(run_module: RunModule, tmp_path: Path, mon
     ],
 )
 def test_bad_input_is_refused_before_anything_changes(
-    run_module: RunModule, tmp_path: Path, changes: dict[str, Any], message: str
+    run_part: RunModule, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     args = arguments(tmp_path, entry(tmp_path, "backend"), {**entry(tmp_path, "x"), **changes})
-    result = run_module("service_certificates", args)
+    result = run_part("certificates", args)
     assert result["failed"]
     assert message in result["msg"]
     assert not (tmp_path / "tls").exists()
 
 
-def test_two_certificates_in_one_directory_are_refused(run_module: RunModule, tmp_path: Path) -> None:
+def test_two_certificates_in_one_directory_are_refused(run_part: RunModule, tmp_path: Path) -> None:
     other = entry(tmp_path, "x", directory=str(tmp_path / "tls/backend"))
-    result = run_module("service_certificates", arguments(tmp_path, entry(tmp_path, "backend"), other))
+    result = run_part("certificates", arguments(tmp_path, entry(tmp_path, "backend"), other))
     assert "the same directory" in result["msg"]
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -1])
-def test_a_fraction_is_a_fraction(run_module: RunModule, tmp_path: Path, fraction: float) -> None:
-    result = run_module("service_certificates", arguments(tmp_path, renew_fraction=fraction))
+def test_a_fraction_is_a_fraction(run_part: RunModule, tmp_path: Path, fraction: float) -> None:
+    result = run_part("certificates", arguments(tmp_path, renew_fraction=fraction))
     assert result["failed"]
     assert "renew_fraction" in result["msg"]
 
@@ -552,63 +550,63 @@ def provided(base: Path, pem: str, key: str, **changes: Any) -> dict[str, Any]:
     return arguments(base, {**one, "provided_certificate": pem, "provided_key": key, **changes})
 
 
-def test_a_provided_certificate_is_used_as_it_is(run_module: RunModule, tmp_path: Path) -> None:
+def test_a_provided_certificate_is_used_as_it_is(run_part: RunModule, tmp_path: Path) -> None:
     pem, key, chain = provided_pair(["app.example.org"])
-    predicted = run_module("service_certificates", provided(tmp_path, pem, key), check=True, diff=True)
-    result = run_module("service_certificates", provided(tmp_path, pem, key), diff=True)
+    predicted = run_part("certificates", provided(tmp_path, pem, key), check=True, diff=True)
+    result = run_part("certificates", provided(tmp_path, pem, key), diff=True)
     assert predicted["certificates"] == result["certificates"]
     assert predicted["diff"] == result["diff"]
     assert result["certificates"][0]["fingerprint"] == tools.fingerprint(chain[0])
     assert (tmp_path / "tls/public/server.crt").read_text() == pem
     assert (tmp_path / "tls/public/server.key").read_text() == key
     assert not (tmp_path / "tls/public/ca.crt").exists(), "the private authority has not signed it"
-    assert not run_module("service_certificates", provided(tmp_path, f"\n{pem}\n\n", key))["changed"]
+    assert not run_part("certificates", provided(tmp_path, f"\n{pem}\n\n", key))["changed"]
 
 
-def test_a_root_that_came_with_it_is_what_clients_trust(run_module: RunModule, tmp_path: Path) -> None:
+def test_a_root_that_came_with_it_is_what_clients_trust(run_part: RunModule, tmp_path: Path) -> None:
     pem, key, chain = provided_pair(["app.example.org"], with_root=True)
-    run_module("service_certificates", provided(tmp_path, pem, key))
+    run_part("certificates", provided(tmp_path, pem, key))
     assert (tmp_path / "tls/public/ca.crt").read_bytes() == tools.certificate_pem(chain[-1])
 
 
-def test_from_own_to_provided_and_back(run_module: RunModule, tmp_path: Path) -> None:
+def test_from_own_to_provided_and_back(run_part: RunModule, tmp_path: Path) -> None:
     own = arguments(tmp_path, entry(tmp_path, "public", dns_names=["app.example.org"], ip_addresses=[], with_ca=True))
-    run_module("service_certificates", own)
+    run_part("certificates", own)
     pem, key, _ = provided_pair(["app.example.org"])
-    there = run_module("service_certificates", provided(tmp_path, pem, key))
+    there = run_part("certificates", provided(tmp_path, pem, key))
     assert reasons(there, "public") == ["another one was provided", "ca.crt is of another authority"]
     assert not (tmp_path / "tls/public/ca.crt").exists()
-    assert not run_module("service_certificates", provided(tmp_path, pem, key))["changed"]
-    back = run_module("service_certificates", own)
+    assert not run_part("certificates", provided(tmp_path, pem, key))["changed"]
+    back = run_part("certificates", own)
     assert "issued by another authority" in reasons(back, "public")
     assert_pair(tmp_path, "public")
     assert (tmp_path / "tls/public/ca.crt").exists()
 
 
-def test_a_provided_wildcard_covers_one_label(run_module: RunModule, tmp_path: Path) -> None:
+def test_a_provided_wildcard_covers_one_label(run_part: RunModule, tmp_path: Path) -> None:
     pem, key, _ = provided_pair(["*.example.org"])
-    assert run_module("service_certificates", provided(tmp_path, pem, key))["changed"]
-    deep = run_module("service_certificates", provided(tmp_path, pem, key, dns_names=["a.b.example.org"]))
+    assert run_part("certificates", provided(tmp_path, pem, key))["changed"]
+    deep = run_part("certificates", provided(tmp_path, pem, key, dns_names=["a.b.example.org"]))
     assert "is not for a.b.example.org" in deep["msg"]
 
 
-def test_a_provided_rsa_key(run_module: RunModule, tmp_path: Path) -> None:
+def test_a_provided_rsa_key(run_part: RunModule, tmp_path: Path) -> None:
     rsa_key: Any = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem, key, _ = provided_pair(["app.example.org"], key=rsa_key)
-    assert run_module("service_certificates", provided(tmp_path, pem, key))["changed"]
+    assert run_part("certificates", provided(tmp_path, pem, key))["changed"]
 
 
 def test_a_provided_certificate_near_its_end(
-    run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_part: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pem, key, _ = provided_pair(["app.example.org"], days=90)
-    run_module("service_certificates", provided(tmp_path, pem, key))
+    run_part("certificates", provided(tmp_path, pem, key))
     later(monkeypatch, days=70)
-    result = run_module("service_certificates", provided(tmp_path, pem, key))
+    result = run_part("certificates", provided(tmp_path, pem, key))
     assert not result["changed"]
     assert "The provided certificate public ends on" in str(result["warnings"])
     later(monkeypatch, days=91)
-    result = run_module("service_certificates", provided(tmp_path, pem, key))
+    result = run_part("certificates", provided(tmp_path, pem, key))
     assert "expired on" in result["msg"]
 
 
@@ -638,26 +636,26 @@ def encrypted(key: str) -> str:
     ],
 )
 def test_a_provided_certificate_that_cannot_work_is_refused(
-    run_module: RunModule, tmp_path: Path, change: Any, message: str
+    run_part: RunModule, tmp_path: Path, change: Any, message: str
 ) -> None:
     pem, key, _ = provided_pair(["app.example.org"], with_root=True)
-    result = run_module("service_certificates", provided(tmp_path, *change(pem, key)))
+    result = run_part("certificates", provided(tmp_path, *change(pem, key)))
     assert result["failed"]
     assert f"certificate public: {message}" in result["msg"] or message in result["msg"]
     assert not (tmp_path / "tls").exists()
 
 
-def test_one_of_the_future_is_refused(run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_the_future_is_refused(run_part: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pem, key, _ = provided_pair(["app.example.org"])
     later(monkeypatch, days=-2)
-    result = run_module("service_certificates", provided(tmp_path, pem, key))
+    result = run_part("certificates", provided(tmp_path, pem, key))
     assert "is valid only from" in result["msg"]
     assert "clock" in result["msg"]
 
 
 def test_without_cryptography_the_message_names_the_package(
-    run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_part: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tools, "HAS_CRYPTOGRAPHY", False)
-    result = run_module("service_certificates", arguments(tmp_path))
+    result = run_part("certificates", arguments(tmp_path))
     assert "apt-get install python3-cryptography" in result["msg"]

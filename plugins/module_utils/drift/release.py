@@ -22,7 +22,7 @@ OWN_FILES = ("docker-compose.yaml", "digests.yaml", LIST, ".env", "haproxy.cfg")
 
 
 def digest_of(*parts: str) -> str:
-    """The short hash by which a configuration file's folder is named (module release_bundle)."""
+    """The short hash by which a configuration file's folder is named (module release_files)."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:HASH_DIGITS]
 
 

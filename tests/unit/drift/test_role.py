@@ -58,7 +58,7 @@ def test_the_controllers_time_is_the_same_in_every_zone(
 
 
 def test_secrets_are_those_that_the_role_writes(project_root: Path, variables: dict[str, Any]) -> None:
-    written = task(project_root, "secret_files")
+    written = task(project_root, "release_files")["secrets"]
     wanted = variables["__drift_secrets"]
     assert wanted["directory"] == written["directory"]
     ours = {one["name"]: (one["content"], one["services"], str(one["owner"])) for one in wanted["files"]}
@@ -79,7 +79,7 @@ def test_certificates_are_those_that_the_role_issues(project_root: Path, variabl
             for part in re.findall(r"[\w.]+", text)
         }
 
-    issued = {one["name"]: one for one in task(project_root, "service_certificates")["certificates"]}
+    issued = {one["name"]: one for one in task(project_root, "release_files")["certificates"]["certificates"]}
     wanted = {one["name"]: one for one in variables["__drift_certificates"]}
     assert set(issued) == set(wanted)
     for name, one in issued.items():

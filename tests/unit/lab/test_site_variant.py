@@ -29,7 +29,7 @@ ELSEWHERE = {
     # of one run, or of a wait that leaves nothing to see
     "k3s_ready_timeout_seconds", "kubernetes_access_renew", "kubernetes_access_verify_image",
     "kubernetes_access_verify_settle_seconds", "maintenance_k3s_timeout_seconds", "integr8scode_run",
-    "integr8scode_mongo_login_was_changed", "integr8scode_show_secrets", "integr8scode_lock_lease_seconds",
+    "integr8scode_mongo_login_was_changed", "integr8scode_lock_lease_seconds",
     "integr8scode_verify_kubernetes", "integr8scode_consumer_groups",
     # facts of k3s and of the stack
     "kubernetes_access_admin_kubeconfig", "kubernetes_access_verify_network", "integr8scode_kafka_cluster_id",

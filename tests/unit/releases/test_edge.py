@@ -187,11 +187,11 @@ def free_port() -> int:
         return port
 
 
-def certificates(run_module: RunModule, folder: Path) -> None:
+def certificates(run_part: RunModule, folder: Path) -> None:
     """Public and internal certificates, as the role lays them down."""
     names = ["edge", "backend", "frontend", "localhost"]
-    made = run_module(
-        "service_certificates",
+    made = run_part(
+        "certificates",
         {
             "ca": {"certificate": str(folder / "ca.crt"), "key": str(folder / "ca.key"), "common_name": "CA"},
             "certificates": [
@@ -210,10 +210,10 @@ def certificates(run_module: RunModule, folder: Path) -> None:
 
 
 @pytest.fixture
-def haproxy(tmp_path: Path, run_module: RunModule, project_root: Path) -> Iterator[Real]:
+def haproxy(tmp_path: Path, run_part: RunModule, project_root: Path) -> Iterator[Real]:
     if not shutil.which("haproxy"):
         pytest.skip("there is no haproxy")
-    certificates(run_module, tmp_path / "tls")
+    certificates(run_part, tmp_path / "tls")
     slow = threading.Event()
 
     class Web(http.server.BaseHTTPRequestHandler):

@@ -92,6 +92,41 @@ def test_where_the_release_serves_nothing_is_started(server: FakeServer, ask: An
     assert server.log == []
 
 
+def test_where_nothing_is_to_be_done_the_lock_is_given_back_and_said_to_be(server: FakeServer, ask: Any) -> None:
+    server.deployed("one")
+    locked(server)
+    assert ask(release="one", check=True)["given_back"] == ""
+    assert lock.read_owner(server.base) is not None
+    assert ask(release="one")["given_back"] == "r1"
+    assert lock.read_owner(server.base) is None
+    # and once more: ssh does a task again whose answer was lost
+    assert ask(release="one")["given_back"] == "r1"
+
+
+def test_of_a_lock_that_is_another_run_s_nothing_is_taken(server: FakeServer, ask: Any) -> None:
+    server.deployed("one")
+    locked(server, "r2")
+    assert ask(release="one")["given_back"] == "r1"
+    owner = lock.read_owner(server.base)
+    assert owner is not None
+    assert owner.run == "r2"
+
+
+def test_a_lock_that_cannot_be_given_back_is_not_said_to_be(
+    server: FakeServer, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> bool:
+        raise OSError(28, "No space left on device")
+
+    server.deployed("one")
+    locked(server)
+    monkeypatch.setattr(lock, "release", full)
+    answer = ask(release="one")
+    assert (answer["result"], answer["given_back"]) == ("unchanged", "")
+    lock.owner_path(server.base).write_text("{")
+    assert ask(release="one")["given_back"] == ""
+
+
 def test_a_check_says_what_would_be_done_and_does_nothing(server: FakeServer, ask: Any, systemd: Systemd) -> None:
     server.passwords("a")
     server.deployed("one", grafana={})
@@ -381,6 +416,16 @@ def test_the_end_comes_with_what_was_said_last(
     answer = ask(state="followed")
     assert (answer["done"], answer["changed"], answer["result"]) == (True, changed, result)
     assert (answer["release"], answer["sentences"], len(answer["lines"])) == ("two", ["Said."], 1)
+
+
+@pytest.mark.parametrize(("result", "said"), [("ok", "r1"), ("rolled_back", None), ("refused", None), ("failed", None)])
+def test_a_good_end_says_that_the_lock_is_given_back(
+    server: FakeServer, ask: Any, run_folder: Path, result: str, said: str | None
+) -> None:
+    journal.finish(run_folder, {"result": result, "release": "two", "sentences": ["Said."], "cause": "", "lost": []})
+    assert ask(state="followed").get("given_back") == said
+    locked(server)
+    assert not ask(state="followed").get("given_back")
 
 
 def test_a_unit_that_was_killed_is_told(

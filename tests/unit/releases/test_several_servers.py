@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.unit.support.templating import evaluate, load
+
 HOSTS = ["a", "b", "c"]
 ROLE = "integr8scode"
 
@@ -282,3 +284,28 @@ def test_a_server_that_went_away_does_not_keep_the_others_locked(project_root: P
     last = [task for entry in tasks for task in entry.get("always", [])]
     assert last
     assert all(task.get("ignore_unreachable") is True for task in last)
+
+
+@pytest.mark.parametrize("name", ["main.yml", "rollback.yml"])
+@pytest.mark.parametrize(
+    ("switch", "runs"),
+    [
+        ({"result": "unchanged", "given_back": "this-run"}, False),
+        # what ended before its switch, in a play where an earlier run's was kept
+        ({"result": "ok", "given_back": "earlier-run"}, True),
+        ({"result": "ok", "given_back": ""}, True),
+        ({"result": "rolled_back", "failed": True}, True),
+        ({"failed": True, "msg": "out of reach"}, True),
+        ({"skipped": True}, True),
+        (None, True),
+    ],
+)
+@pytest.mark.parametrize("run", ["integr8scode_run", "__integr8scode_own_run"])
+def test_the_lock_is_given_back_unless_the_switch_says_that_it_is(
+    name: str, switch: dict[str, Any] | None, runs: bool, run: str
+) -> None:
+    if name == "rollback.yml" and run != "integr8scode_run":
+        pytest.skip("a rollback is always named")
+    tasks = [task for entry in load(f"roles/{ROLE}/tasks/{name}") for task in entry.get("always", [])]
+    known = {"integr8scode_run": "", run: "this-run"} | ({} if switch is None else {"__integr8scode_switch": switch})
+    assert evaluate("{{ " + tasks[0]["when"] + " }}", known) is runs

@@ -1098,7 +1098,7 @@ def test_a_bad_release_with_a_new_service_is_taken_back(server: FakeServer, list
     """Its secrets are there before it serves; the release that is put back does not have it."""
     server.deployed("one", lists=lists)
     if not lists:
-        # what the module secret_files does with a release that names the newest mounts itself
+        # what the module release_files does with a release that names the newest mounts itself
         give_own_list(server.base / "releases/one", server.base / "secrets/current.yaml", READERS)
     server.secrets([*READERS, "scheduler"])
     server.release("two", scheduler={"profiles": []}, backend={"healthy_after": None})

@@ -247,10 +247,10 @@ class Web(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def web(tmp_path: Path, run_module: RunModule) -> Iterator[Outside]:
+def web(tmp_path: Path, run_part: RunModule) -> Iterator[Outside]:
     """How to reach an edge on this machine whose certificate names app.example."""
-    made = run_module(
-        "service_certificates",
+    made = run_part(
+        "certificates",
         {
             "ca": {"certificate": str(tmp_path / "ca.crt"), "key": str(tmp_path / "ca.key"), "common_name": "CA"},
             "certificates": [

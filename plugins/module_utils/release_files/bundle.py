@@ -1,126 +1,6 @@
-#!/usr/bin/python
-"""Write one release of the stack, named by its content."""
+"""One release of the stack, named by its content."""
 
 from __future__ import annotations
-
-DOCUMENTATION = r"""
-module: release_bundle
-short_description: Write one release of the stack, named by its content
-description:
-  - Writes every mounted configuration file to C(<base>/files/<hash>/<name>) and the release to
-    C(<base>/releases/<id>/) with C(docker-compose.yaml), C(digests.yaml), C(secrets.yaml), C(.env), C(haproxy.cfg) and
-    C(release.json).
-  - The id comes from the tag, the digests, the compose file and the configuration, not from time, author or secrets, so
-    the same input gives the same id and nothing to do.
-  - What is written is never changed again; C(release.json) comes last, so a release without it is not complete.
-options:
-  base:
-    description: Where Integr8sCode is installed.
-    type: path
-    default: /opt/integr8scode
-  tag:
-    description: The release's tag.
-    type: str
-    required: true
-  compose:
-    description: Text of docker-compose.yaml.
-    type: str
-    required: true
-  images:
-    description: Pinned image of each service, as M(container_images) returns them.
-    type: dict
-    required: true
-  digests:
-    description: Digest by image reference, kept in release.json. Null where it is unknown (check mode, no engine).
-    type: dict
-    required: true
-  files:
-    description: Configuration files. None may hold a secret.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      name:
-        description: Name of the file.
-        type: str
-        required: true
-      variable:
-        description: Variable of the compose file that gets the file's path.
-        type: str
-        required: true
-      content:
-        description: Text of the file.
-        type: str
-        required: true
-  environment:
-    description: Other variables of the compose file.
-    type: dict
-    default: {}
-  edge_config:
-    description: Text of the edge's configuration (HAProxy). Empty for none.
-    type: str
-    default: ""
-  secrets:
-    description: Compose file that mounts the newest secrets of all releases, by absolute path. Empty for none.
-    type: path
-    default: ""
-  secret_services:
-    description:
-      - Services of this release that get from O(secrets) what it mounts into those of their name. They stand in
-        C(secrets.yaml), so that the release keeps its own services whatever others have.
-    type: list
-    elements: str
-    default: []
-  consumer_groups:
-    description: Kafka consumer groups that the release has to be in, for release.json.
-    type: list
-    elements: str
-    default: []
-  author:
-    description: Who made the release, for release.json.
-    type: str
-    default: ""
-  commit:
-    description: Commit of this project that made it, for release.json.
-    type: str
-    default: ""
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-    description: Shows the files that differ from the running release's.
-"""
-
-EXAMPLES = r"""
-- name: Write the release
-  release_bundle:
-    tag: 2026.2.20
-    compose: "{{ lookup('ansible.builtin.file', 'docker-compose.yaml') }}"
-    images: "{{ pulled.services }}"
-    digests: "{{ pulled.digests }}"
-    files:
-      - {name: config.toml, variable: CONFIG_TOML, content: "{{ config | integr8scode_toml }}"}
-"""
-
-RETURN = r"""
-id:
-  description: Name of the release, C(<tag>-<12 hex digits>).
-  type: str
-  returned: always
-path:
-  description: Folder of the release.
-  type: path
-  returned: always
-current:
-  description: Whether it is the one that runs.
-  type: bool
-  returned: always
-files:
-  description: Absolute path of each configuration file, by name.
-  type: dict
-  returned: always
-"""
 
 import hashlib
 import json
@@ -128,11 +8,11 @@ import os
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.module_utils.atomic_files import Access, write_file
-from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.compose_dotenv import dotenv
+from ansible.module_utils.release_files.part import Part
 from ansible.module_utils.release_secrets import LIST, own_list
 from ansible.module_utils.releases.layout import read_record
 
@@ -261,52 +141,55 @@ def differences(bundle: Bundle) -> list[dict[str, str]]:
     ]
 
 
-def main() -> None:
-    """Run the module."""
-    module = AnsibleModule(
-        argument_spec={
-            "base": {"type": "path", "default": "/opt/integr8scode"},
-            "tag": {"type": "str", "required": True},
-            "compose": {"type": "str", "required": True},
-            "images": {"type": "dict", "required": True},
-            "digests": {"type": "dict", "required": True},
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "variable": {"type": "str", "required": True},
-                    "content": {"type": "str", "required": True},
-                },
+class BundlePart(Part):
+    """The release and its configuration files."""
+
+    OPTIONS: ClassVar[dict[str, Any]] = {
+        "base": {"type": "path", "default": "/opt/integr8scode"},
+        "tag": {"type": "str", "required": True},
+        "compose": {"type": "str", "required": True},
+        "images": {"type": "dict", "required": True},
+        "digests": {"type": "dict", "required": True},
+        "files": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "name": {"type": "str", "required": True},
+                "variable": {"type": "str", "required": True},
+                "content": {"type": "str", "required": True},
             },
-            "environment": {"type": "dict", "default": {}},
-            "edge_config": {"type": "str", "default": ""},
-            "secrets": {"type": "path", "default": ""},
-            "secret_services": {"type": "list", "elements": "str", "default": []},
-            "consumer_groups": {"type": "list", "elements": "str", "default": []},
-            "author": {"type": "str", "default": ""},
-            "commit": {"type": "str", "default": ""},
         },
-        supports_check_mode=True,
-    )
-    bundle = Bundle(module.params)
-    try:
-        changed = not bundle.is_complete()
-        diff = differences(bundle) if changed else []
-        if changed and not module.check_mode:
-            bundle.write(datetime.now(timezone.utc))
-    except (OSError, TypeError, ValueError) as error:
-        module.fail_json(msg=f"release {bundle.id} cannot be written: {error}")
-    module.exit_json(
-        changed=changed,
-        id=bundle.id,
-        path=str(bundle.path),
-        current=bundle.is_current(),
-        files={name: str(path) for name, path in bundle.files.items()},
-        diff=diff,
-    )
+        "environment": {"type": "dict", "default": {}},
+        "edge_config": {"type": "str", "default": ""},
+        "secrets": {"type": "path", "default": ""},
+        "secret_services": {"type": "list", "elements": "str", "default": []},
+        "consumer_groups": {"type": "list", "elements": "str", "default": []},
+        "author": {"type": "str", "default": ""},
+        "commit": {"type": "str", "default": ""},
+    }
 
+    def __init__(self, given: dict[str, Any], *, check: bool) -> None:
+        del check
+        self.bundle = Bundle(given)
+        self.changed = not self.bundle.is_complete()
+        self.diff = differences(self.bundle) if self.changed else []
 
-if __name__ == "__main__":
-    main()
+    @staticmethod
+    def failure(given: dict[str, Any]) -> str:
+        """See Part."""
+        return f"The release {given['tag']} cannot be written"
+
+    def write(self) -> None:
+        """See Part."""
+        self.bundle.write(datetime.now(timezone.utc))
+
+    def result(self) -> dict[str, Any]:
+        """See Part."""
+        return {
+            "changed": self.changed,
+            "id": self.bundle.id,
+            "path": str(self.bundle.path),
+            "current": self.bundle.is_current(),
+            "files": {name: str(path) for name, path in self.bundle.files.items()},
+        }
