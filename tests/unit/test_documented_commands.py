@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lab.__main__ import parser
 from tests.unit.support.commands import ROOT, commands, every_playbook, problems_of, runs
@@ -58,6 +59,15 @@ def test_files_of_the_vault_and_programs_in_python_exist(document: str) -> None:
             assert folder.with_suffix(".py").is_file() or (folder / "__main__.py").is_file(), command
         if module and module[1] == "lab":
             parser().parse_args(shlex.split(module[2], comments=True))
+
+
+def test_what_is_to_be_set_for_a_closed_network_is_not_in_the_shipped_inventory_already() -> None:
+    """Pasted as shown, a line that `main.yml` has would be there twice, and Ansible would warn at every run."""
+    (block,) = re.findall(
+        r"(?ms)^## What to set$.*?^```yaml\n(.*?)^```$", (ROOT / "docs/air-gap.md").read_text("utf-8")
+    )
+    shipped = (ROOT / "inventories/production/group_vars/all/main.yml").read_text("utf-8")
+    assert set(yaml.safe_load(block)) & set(yaml.safe_load(shipped)) == set()
 
 
 def test_the_documents_tell_something() -> None:
