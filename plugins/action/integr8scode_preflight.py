@@ -31,7 +31,7 @@ PLACES = {"docker": "/var/lib/docker", "k3s": "/var/lib/rancher", "var": "/var"}
 CHECKS = frozenset(
     {
         "system", "processor", "systemd", "memory", "disk", "read_only", "inodes", "clock", "dns", "cgroup", "kernel",
-        "dpkg", "apt_lock", "other_software", "k3s", "port",
+        "open_files", "dpkg", "apt_lock", "other_software", "k3s", "port",
     }
 )  # fmt: skip
 """What may be skipped: what a person may know better. Not what would take another's data, or could not work at all."""

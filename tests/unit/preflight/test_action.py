@@ -20,6 +20,7 @@ LOOKED = (
     "servers",
     "cgroup",
     "kernel",
+    "open_files",
     "packages",
     "k3s",
     "own_name",
