@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from ansible.plugins.filter import integr8scode_checks as checks
 
-from tests.unit.support.templating import evaluate, load, role_variables
+from tests.unit.support.templating import ROOT, evaluate, load, role_variables
 
 GOOD = {
     "integr8scode_secret_key": "k" * 40,
@@ -46,12 +47,26 @@ def test_bad_secrets_are_named_and_not_shown(name: str, value: Any, says: str) -
     assert not value or all(value not in problem for problem in problems)
 
 
-@pytest.mark.parametrize("value", ["t", "a b", "p" * 200, "ghp_" + "A1" * 18])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "t",
+        "a b",
+        "p" * 200,
+        "ghp_" + "A1" * 18,
+        "lab-registry-password-not-a-secret",
+        "password",
+        "admin",
+        "change_me1",
+    ],
+)
 def test_a_registry_password_is_as_its_registry_gives_it(value: str) -> None:
     assert checks.secret_problems({"integr8scode_registry_password": value}) == []
 
 
-@pytest.mark.parametrize("value", ["", "CHANGE_ME", "line\nbreak"])
+@pytest.mark.parametrize(
+    "value", ["", "CHANGE_ME", "changeme", "<your-token>", "Replace me", "TODO", "placeholder", "line\nbreak"]
+)
 def test_a_registry_password_is_not_made_by_hand(value: str) -> None:
     named = {"integr8scode_registry_password": value}
     for registry, where in (
@@ -65,6 +80,13 @@ def test_a_registry_password_is_not_made_by_hand(value: str) -> None:
             "vault_registry_password"
         )
         assert "openssl" not in problem
+
+
+def test_what_a_registry_password_cannot_be_is_listed() -> None:
+    text = (ROOT / "roles/integr8scode/README.md").read_text(encoding="utf-8")
+    said = text.partition("## Passwords")[2].partition("\n## ")[0].partition("A registry's password")[2]
+    listed = {one.replace("_", "").lower() for one in re.findall(r"`([A-Z_]+)`", said)}
+    assert listed == checks._NO_REGISTRY_PASSWORD
 
 
 def test_the_cure_names_the_place_that_the_shipped_inventories_read() -> None:
