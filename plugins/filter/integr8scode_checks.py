@@ -138,6 +138,23 @@ def secret_problems(secrets: dict[str, Any], allow_fake: bool = False, registry:
     return problems
 
 
+def name_notes(names: Any, addresses: Any, host: str, *, given: bool) -> list[str]:
+    """Return what is worth a word about a server whose public names were not given.
+
+    :param names: ``integr8scode_public_names``.
+    :param addresses: ``integr8scode_public_addresses``.
+    :param host: the server's name in the inventory; a whole DNS name or an address may well be its public one.
+    :param given: whether the inventory sets the names.
+    """
+    if given or addresses or names != [host] or "." in host or ":" in host:
+        return []
+    note = (
+        f"integr8scode_public_names is not set: users are expected at https://{host}, and the certificate is for that "
+        "name. Others are written beside the server in hosts.yml: integr8scode_public_names: [app1.example.org]"
+    )
+    return [note]
+
+
 def example_problems(username: str) -> list[str]:
     """Return which examples of the shipped inventories were not replaced.
 
@@ -237,6 +254,7 @@ class FilterModule:
             "secret_problems": secret_problems,
             "example_problems": example_problems,
             "name_problems": name_problems,
+            "name_notes": name_notes,
             "download_hosts": download_hosts,
             "url_host": url_host,
         }
