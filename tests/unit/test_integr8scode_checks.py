@@ -149,6 +149,22 @@ def test_the_notes_stop_nothing() -> None:
     assert "__integr8scode_notes" in look["notes"]
 
 
+@pytest.mark.parametrize(
+    ("more", "judged"),
+    [
+        ({}, True),
+        ({"integr8scode_mongo_login_was_changed": "true"}, False),
+        ({"integr8scode_user_password": "x"}, False),
+    ],
+)
+def test_mongos_login_is_judged_unless_it_was_changed(more: dict[str, Any], judged: bool) -> None:
+    login = "p$ \"' {{ x }} \\#é-long-enough "
+    known = role_variables("integr8scode") | GOOD | {"integr8scode_mongo_root_password": login} | more
+    known |= {"__integr8scode_templates": []}
+    found = evaluate("{{ __integr8scode_judged_login }}", known)
+    assert found == ({"username": "root", "password": login} if judged else {})
+
+
 def test_the_cure_names_the_place_that_the_shipped_inventories_read() -> None:
     for name in ("production", "staging"):
         shipped = load(f"inventories/{name}/group_vars/all/main.yml")

@@ -109,6 +109,24 @@ def _who(state: Mapping[str, Any], port: str, holder: Mapping[str, Any]) -> tupl
     return f"{holder['name']} ({pid}{unit})", f"kill {holder['pid']}" if holder["pid"] else "ss -ltnp tells more"
 
 
+def login(state: Mapping[str, Any]) -> list[Cause]:
+    """Whether MongoDB's login is the one that its volume was made with."""
+    names = [f"integr8scode_{name}" for name in state.get("other_secrets", ())]
+    if not names:
+        return []
+    text = f"{' and '.join(names)}: what the inventory says is not what the stack runs with."
+    why = (
+        "MongoDB made its root user when its volume was empty and keeps that login: another one here would lock the "
+        "application out."
+    )
+    where = " in vault.yml (vault_integr8scode_mongo_root_password)" if names[-1].endswith("_password") else ""
+    cure = (
+        f"put the former value back{where}; if you have changed the login in the database already: "
+        "-e integr8scode_mongo_login_was_changed=true (docs/troubleshooting.md, Mongo's password)"
+    )
+    return [_cause("secret", text, why, cure)]
+
+
 def ports(state: Mapping[str, Any], wanted: Mapping[str, int]) -> list[Cause]:
     """Ports that somebody else has, and those that cannot be.
 
@@ -235,10 +253,10 @@ def causes(state: Mapping[str, Any], needs: Mapping[str, Any]) -> list[Cause]:
     """Everything on a server that stands in the way of a run.
 
     :param state: the answer of the module ``integr8scode_state``.
-    :param needs: ``ports`` (by setting), ``kubernetes`` (whether the workers must be able to use it), ``base`` and
-        ``kubeconfigs`` (folders), ``networks`` (by setting: ``network``, ``part`` of it and ``value``),
-        ``edge_address``.
+    :param needs: ``ports`` (by setting), ``kubernetes`` (whether the workers must be able to use it), ``installed``
+        (whether Docker and k3s must be there), ``base`` and ``kubeconfigs`` (folders), ``networks`` (by setting:
+        ``network``, ``part`` of it and ``value``), ``edge_address``.
     """
     found = work(state) + current(state) + another_installation(state, str(needs.get("base") or "")) + base(needs)
-    found += networks(state, needs) + ports(state, needs["ports"])
+    found += networks(state, needs) + login(state) + ports(state, needs["ports"])
     return found + (kubernetes(state) if needs.get("kubernetes") else [])

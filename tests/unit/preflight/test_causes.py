@@ -353,6 +353,18 @@ def test_a_release_that_is_gone_back_to_asks_for_no_open_files() -> None:
     assert machine.causes(few, {**NEEDS, "open_files": "4096"}) == []
 
 
+def test_another_login_of_mongo_is_told_with_both_cures() -> None:
+    assert stack.causes({**SERVER, "other_secrets": []}, NEEDS) == []
+    (found,) = stack.causes({**SERVER, "other_secrets": ["mongo_root_password"]}, NEEDS)
+    assert found["check"] == "secret"
+    assert found["found"].startswith("integr8scode_mongo_root_password: ")
+    assert "keeps that login" in found["why"]
+    assert "vault_integr8scode_mongo_root_password" in found["cure"]
+    assert "-e integr8scode_mongo_login_was_changed=true" in found["cure"]
+    (found,) = stack.causes({**SERVER, "other_secrets": ["mongo_root_username"]}, NEEDS)
+    assert "vault" not in found["cure"]
+
+
 @pytest.mark.parametrize(("name", "unit"), [("sshd", "ssh.service"), ("systemd", "ssh.socket")])
 def test_nobody_is_told_to_stop_the_way_in(name: str, unit: str) -> None:
     holder = {"name": name, "pid": 1, "unit": unit, "container": ""}
