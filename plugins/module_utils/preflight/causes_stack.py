@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 Cause = dict[str, str]
+DOCKER_UNIT = "docker.service"
 K3S_UNIT = "k3s.service"
 SSH_UNITS = ("ssh.service", "sshd.service", "ssh.socket", "sshd.socket")
 # what stands in the folder names of an installation that this project has made (releases/layout.py)
@@ -236,6 +237,20 @@ def _edge_address(asked: Mapping[str, Any], address: str) -> list[Cause]:
     return [_cause("network", text, why, f"choose an address of {subnet} outside {taken}")]
 
 
+def bare(state: Mapping[str, Any]) -> bool:
+    """Whether neither Docker nor k3s nor anything of the stack is on the server."""
+    units = [state.get("units", {}).get(name) for name in (DOCKER_UNIT, K3S_UNIT)]
+    absent = all(unit is not None and not unit["enabled"] and unit["active"] in {"", "inactive"} for unit in units)
+    return absent and not state["docker"]["available"] and not state.get("release") and not state.get("releases")
+
+
+def installed() -> list[Cause]:
+    """What is said of a bare server that a release shall run on."""
+    text = "Nothing is installed on the server yet: no Docker, no k3s, nothing of Integr8sCode."
+    cure = "make it with playbooks/site.yml first (README, 'Your own servers', step 5), which ships a release as well"
+    return [_cause("installed", text, "A release is shipped to a server that is made already.", cure)]
+
+
 def kubernetes(state: Mapping[str, Any]) -> list[Cause]:
     """Whether the workers can use it."""
     found = [(worker, answer["problem"]) for worker, answer in state.get("kubernetes", {}).items() if answer["problem"]]
@@ -259,4 +274,7 @@ def causes(state: Mapping[str, Any], needs: Mapping[str, Any]) -> list[Cause]:
     """
     found = work(state) + current(state) + another_installation(state, str(needs.get("base") or "")) + base(needs)
     found += networks(state, needs) + login(state) + ports(state, needs["ports"])
+    if needs.get("installed") and bare(state):
+        # of what is not there nothing else can be said
+        return found + installed()
     return found + (kubernetes(state) if needs.get("kubernetes") else [])

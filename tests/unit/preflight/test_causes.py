@@ -353,6 +353,40 @@ def test_a_release_that_is_gone_back_to_asks_for_no_open_files() -> None:
     assert machine.causes(few, {**NEEDS, "open_files": "4096"}) == []
 
 
+UNITS = {name: {"active": "inactive", "enabled": "", "reload": False} for name in ("docker.service", "k3s.service")}
+BARE: dict[str, Any] = {
+    "docker": {"available": False},
+    "units": UNITS,
+    "releases": [],
+    "kubernetes": {"k8s-worker": {"usable": False, "problem": "python3-yaml is missing"}},
+}
+
+
+def test_where_nothing_is_installed_a_deploy_is_told_to_install() -> None:
+    needs = {**NEEDS, "kubernetes": True, "installed": True}
+    (found,) = stack.causes({**SERVER, **BARE}, needs)
+    assert found["check"] == "installed"
+    assert "playbooks/site.yml" in found["cure"]
+    assert "verify_kubernetes" not in found["cure"]
+    assert stack.causes({**SERVER, **BARE}, {**NEEDS, "installed": False}) == []
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {"docker": {"available": True}},
+        {"units": {**UNITS, "docker.service": {"active": "failed", "enabled": "enabled", "reload": False}}},
+        {"units": {**UNITS, "k3s.service": {"active": "inactive", "enabled": "disabled", "reload": False}}},
+        {"units": {}},
+        {"release": {"id": "1"}},
+        {"releases": [{"id": "1"}]},
+    ],
+)
+def test_where_something_is_installed_it_is_kubernetes_that_is_told(there: dict[str, Any]) -> None:
+    (found,) = stack.causes({**SERVER, **BARE, **there}, {**NEEDS, "kubernetes": True, "installed": True})
+    assert found["check"] == "kubernetes"
+
+
 def test_another_login_of_mongo_is_told_with_both_cures() -> None:
     assert stack.causes({**SERVER, "other_secrets": []}, NEEDS) == []
     (found,) = stack.causes({**SERVER, "other_secrets": ["mongo_root_password"]}, NEEDS)
