@@ -3,8 +3,9 @@
 `look`: arguments of the module integr8scode_state, whose answer is the result. `needs`: what causes_machine.py and
 causes_stack.py judge by, and `registries`, `k3s_host`, `tag_named`, which tell the names that the run has to find.
 `secrets`, `settings`: problems of the inventory's secrets and of what else it says, sentences; `notes`: what of it is
-worth a word and stops nothing. `k3s_token`: the token that k3s shall have. `skip`: checks whose causes are told and do
-not stop the run. `inventory`: what `-i` names, for the commands that cure.
+worth a word and stops nothing. `k3s_token`: the token that k3s shall have. `mongo_login`: `username` and `password`
+that MongoDB shall have. `skip`: checks whose causes are told and do not stop the run. `inventory`: what `-i` names,
+for the commands that cure.
 
 Where no module can run, since Python, sudo or its password is missing, a shell is asked what that can tell.
 """
@@ -31,7 +32,7 @@ PLACES = {"docker": "/var/lib/docker", "k3s": "/var/lib/rancher", "var": "/var"}
 CHECKS = frozenset(
     {
         "system", "processor", "systemd", "memory", "disk", "read_only", "inodes", "clock", "dns", "cgroup", "kernel",
-        "dpkg", "apt_lock", "other_software", "k3s", "port",
+        "open_files", "dpkg", "apt_lock", "other_software", "k3s", "port",
     }
 )  # fmt: skip
 """What may be skipped: what a person may know better. Not what would take another's data, or could not work at all."""
@@ -53,12 +54,20 @@ def told(cause: Mapping[str, str]) -> str:
     return " ".join(filter(None, parts))
 
 
+def _login(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """MongoDB's login as the module takes it: its own arguments, since only those are kept out of logs."""
+    given = arguments.get("mongo_login") or {}
+    return {f"mongo_root_{name}": str(given[name]) for name in ("username", "password") if given.get(name)}
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not typed
     """The action as Ansible loads it."""
 
     _supports_check_mode = True
     _requires_connection = True
-    _VALID_ARGS = frozenset({"look", "needs", "secrets", "settings", "notes", "k3s_token", "skip", "inventory"})
+    _VALID_ARGS = frozenset(
+        {"look", "needs", "secrets", "settings", "notes", "k3s_token", "mongo_login", "skip", "inventory"}
+    )
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Look; fail with all causes, or return what was seen."""
@@ -92,7 +101,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         self, host: str, arguments: Mapping[str, Any], task_vars: dict[str, Any]
     ) -> tuple[dict[str, Any], list[dict[str, str]], list[str]]:
         """What the server said, its causes, and notes."""
-        look = {**arguments["look"], "k3s_token": arguments.get("k3s_token") or None}
+        look = {**arguments["look"], "k3s_token": arguments.get("k3s_token") or None, **_login(arguments)}
         needs = arguments["needs"]
         before = time.time()
         try:

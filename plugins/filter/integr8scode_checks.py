@@ -23,6 +23,8 @@ EXAMPLE_USERNAME = "your-github-name"  # of the shipped inventories
 # control characters, and what Unicode and YAML count as line breaks beside them
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLACEHOLDER = re.compile(r"change.?me|replace.?me|placeholder|not-a-secret|example|your[_-]|todo|<.*>", re.IGNORECASE)
+# what no registry gives; all else is its own business, whatever it looks like (listed in roles/integr8scode/README.md)
+_NO_REGISTRY_PASSWORD = frozenset({"changeme", "replaceme", "placeholder", "todo", "yourtoken", "yourpassword"})
 # what servers use, too; Ansible adds the project's folder to ansible.module_utils there alone
 _saslprep = runpy.run_path(str(Path(__file__).parents[1] / "module_utils" / "saslprep.py"))["saslprep"]
 # the guide's and the application's published defaults
@@ -75,12 +77,18 @@ def _forbidden_by_mongodb(password: str) -> bool:
     return False
 
 
+def _is_placeholder(name: str, text: str) -> bool:
+    if name.endswith("_registry_password"):
+        return re.sub(r"[\s_<>-]", "", text.lower()) in _NO_REGISTRY_PASSWORD
+    return text.lower() in _DEFAULTS or bool(_PLACEHOLDER.search(text))
+
+
 def _problems_of_secret(name: str, value: object, minimum: int, allow_fake: bool, cure: str) -> list[str]:
     problems = _problems_of_text(name, value, cure)
     if problems:
         return problems
     text = str(value)
-    if not allow_fake and (text.lower() in _DEFAULTS or _PLACEHOLDER.search(text)):
+    if not allow_fake and _is_placeholder(name, text):
         # its length and what is in it count for nothing
         return [f"{name} is a default or placeholder value. {cure}"]
     if len(text) < minimum:
@@ -128,6 +136,23 @@ def secret_problems(secrets: dict[str, Any], allow_fake: bool = False, registry:
         else:
             problems += _problems_of_secret(name, value, _minimum(name), bool(allow_fake), cure)
     return problems
+
+
+def name_notes(names: Any, addresses: Any, host: str, *, given: bool) -> list[str]:
+    """Return what is worth a word about a server whose public names were not given.
+
+    :param names: ``integr8scode_public_names``.
+    :param addresses: ``integr8scode_public_addresses``.
+    :param host: the server's name in the inventory; a whole DNS name or an address may well be its public one.
+    :param given: whether the inventory sets the names.
+    """
+    if given or addresses or names != [host] or "." in host or ":" in host:
+        return []
+    note = (
+        f"integr8scode_public_names is not set: users are expected at https://{host}, and the certificate is for that "
+        "name. Others are written beside the server in hosts.yml: integr8scode_public_names: [app1.example.org]"
+    )
+    return [note]
 
 
 def example_problems(username: str) -> list[str]:
@@ -229,6 +254,7 @@ class FilterModule:
             "secret_problems": secret_problems,
             "example_problems": example_problems,
             "name_problems": name_problems,
+            "name_notes": name_notes,
             "download_hosts": download_hosts,
             "url_host": url_host,
         }

@@ -118,6 +118,28 @@ def read_mounts(path: Path) -> Mounts:
         return {}
 
 
+def other_contents(directory: Path, contents: dict[str, str]) -> list[str]:
+    """The names of those secrets, by name in `contents`, that the stack mounts with another content.
+
+    None where that cannot be known: what mounts them is absent or broken, which is told when it is to be written.
+    """
+    if not contents:
+        return []
+    try:
+        key = read_key(directory / ".key")
+        mounted = (read_file(directory / "current.yaml") or b"").decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return []
+    found = []
+    for name, content in contents.items():
+        file = SecretFile(name, content.encode("utf-8", "surrogatepass"), Access(0, 0, 0o400), ())
+        # to read all of it as YAML takes longer than the rest of the look
+        folders = re.findall(rf"(?m)^\s*source: .*/([0-9a-f]{{16}})/{re.escape(name)}'?$", mounted)
+        if set(folders) - {file.folder(key)}:
+            found.append(name)
+    return found
+
+
 def override_text(mounts: Mounts) -> bytes:
     """The compose file that mounts `mounts`. Compose interpolates `$` in it, hence the doubling."""
     services = {

@@ -112,7 +112,8 @@ def explain(reference: str, error: Exception, username: str | None) -> str:
         login = f"the login of {username!r}" if username else "access without a login"
         return (
             f"{reference}: {registry} refuses {login} ({text}). Check integr8scode_registry_username and "
-            "integr8scode_registry_password (for ghcr.io a token with read:packages)."
+            "integr8scode_registry_password, which is vault_registry_password in vault.yml (for ghcr.io a token with "
+            "read:packages)."
         )
     if any(word in lowered for word in ("manifest unknown", "not found", "name unknown")):
         return (

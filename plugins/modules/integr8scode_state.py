@@ -86,6 +86,12 @@ options:
   k3s_token:
     description: The token that k3s shall have; not judged without it.
     type: str
+  mongo_root_username:
+    description: The login that MongoDB shall have; not judged without it.
+    type: str
+  mongo_root_password:
+    description: Its password; not judged without it. Never returned, and compared by the server's own keyed hash.
+    type: str
   lease_seconds:
     description: After so long without a word, a run that holds the lock and was preparing counts as over.
     type: int
@@ -115,6 +121,11 @@ current_problem:
 history:
   description: The newest entries of history.jsonl, oldest first.
   type: list
+  returned: always
+other_secrets:
+  description: Which of O(mongo_root_username) and O(mongo_root_password) is another one than the stack mounts.
+  type: list
+  elements: str
   returned: always
 seeded:
   description: Path of the password file that the users were last seeded with, or null.
@@ -210,8 +221,12 @@ from ansible.module_utils.preflight.look import look
 from ansible.module_utils.releases.layout import Layout
 from ansible.module_utils.releases.lock import UNIT
 from ansible.module_utils.releases.targets import rollback_target
+from ansible.module_utils.secret_files import other_contents
 from ansible.module_utils.server_state import kubernetes, machine, releases, stack
 from ansible.module_utils.server_state.listeners import read_listeners
+
+LOGIN = ("mongo_root_username", "mongo_root_password")
+"""The files of secrets whose content the stack keeps (roles/integr8scode/tasks/release.yml)."""
 
 
 def main() -> None:
@@ -243,6 +258,8 @@ def main() -> None:
                 },
             },
             "k3s_token": {"type": "str", "no_log": True},
+            "mongo_root_username": {"type": "str"},
+            "mongo_root_password": {"type": "str", "no_log": True},
             "lease_seconds": {"type": "int", "default": 1800},
         },
         supports_check_mode=True,
@@ -274,6 +291,9 @@ def main() -> None:
         releases=kept,
         rollback_target=rollback_target(history, running, [one["id"] for one in kept]),
         history=history[-parameters["history_lines"] :] if parameters["history_lines"] > 0 else [],
+        other_secrets=other_contents(
+            base / "secrets", {name: parameters[name] for name in LOGIN if parameters[name] is not None}
+        ),
         seeded=releases.read_seeded(base),
         # where nobody knows, a switch may be at work
         lock=releases.read_lock(base, parameters["lease_seconds"], switching is not False),

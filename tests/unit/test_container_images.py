@@ -130,7 +130,10 @@ def test_check_mode_on_a_server_without_docker(run_module: Any, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("error", "cure"),
     [
-        ("unauthorized: authentication required", "integr8scode_registry_password"),
+        (
+            "unauthorized: authentication required",
+            "integr8scode_registry_password, which is vault_registry_password in",
+        ),
         ("denied: requested access to the resource is denied", "integr8scode_registry_username"),
         ("toomanyrequests: You have reached your unauthenticated pull rate limit.", "docker_registry_mirrors"),
         ("received unexpected HTTP status: 429 Too Many Requests", "docker_registry_mirrors"),

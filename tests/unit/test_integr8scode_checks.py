@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.plugins.filter import integr8scode_checks as checks
 
-from tests.unit.support.templating import evaluate, load, role_variables
+from tests.unit.support.templating import ROOT, evaluate, load, role_variables
 
 GOOD = {
     "integr8scode_secret_key": "k" * 40,
@@ -46,12 +48,26 @@ def test_bad_secrets_are_named_and_not_shown(name: str, value: Any, says: str) -
     assert not value or all(value not in problem for problem in problems)
 
 
-@pytest.mark.parametrize("value", ["t", "a b", "p" * 200, "ghp_" + "A1" * 18])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "t",
+        "a b",
+        "p" * 200,
+        "ghp_" + "A1" * 18,
+        "lab-registry-password-not-a-secret",
+        "password",
+        "admin",
+        "change_me1",
+    ],
+)
 def test_a_registry_password_is_as_its_registry_gives_it(value: str) -> None:
     assert checks.secret_problems({"integr8scode_registry_password": value}) == []
 
 
-@pytest.mark.parametrize("value", ["", "CHANGE_ME", "line\nbreak"])
+@pytest.mark.parametrize(
+    "value", ["", "CHANGE_ME", "changeme", "<your-token>", "Replace me", "TODO", "placeholder", "line\nbreak"]
+)
 def test_a_registry_password_is_not_made_by_hand(value: str) -> None:
     named = {"integr8scode_registry_password": value}
     for registry, where in (
@@ -65,6 +81,88 @@ def test_a_registry_password_is_not_made_by_hand(value: str) -> None:
             "vault_registry_password"
         )
         assert "openssl" not in problem
+
+
+def test_what_a_registry_password_cannot_be_is_listed() -> None:
+    text = (ROOT / "roles/integr8scode/README.md").read_text(encoding="utf-8")
+    said = text.partition("## Passwords")[2].partition("\n## ")[0].partition("A registry's password")[2]
+    listed = {one.replace("_", "").lower() for one in re.findall(r"`([A-Z_]+)`", said)}
+    assert listed == checks._NO_REGISTRY_PASSWORD
+
+
+@pytest.mark.parametrize(
+    ("names", "addresses", "given", "told"),
+    [
+        (["app1"], [], False, True),
+        (["app1"], [], True, False),
+        (["app1"], ["192.0.2.1"], False, False),
+        (["app1.example.org"], [], False, False),
+        ("app1", [], False, False),
+    ],
+)
+def test_a_server_without_public_names_is_told_of(names: Any, addresses: Any, given: bool, told: bool) -> None:
+    found = checks.name_notes(names, addresses, "app1", given=given)
+    assert [
+        one.startswith("integr8scode_public_names is not set: users are expected at https://app1,") for one in found
+    ] == ([True] if told else [])
+    assert checks.name_notes(["app1.example.org"], [], "app1.example.org", given=False) == []
+
+
+def notes(folder: Path, vault: str, **more: Any) -> list[str]:
+    """What the role notes of a server, the first of two, that the inventory in `folder` names."""
+    (folder / "group_vars/all").mkdir(parents=True, exist_ok=True)
+    (folder / "group_vars/all/vault.yml").write_text(vault, encoding="utf-8")
+    known = role_variables("integr8scode") | {
+        "inventory_hostname": "app1",
+        "ansible_play_hosts_all": ["app1", "app2"],
+        "ansible_inventory_sources": [str(folder)],
+        "hostvars": {"app1": {}, "app2": {}},
+        **more,
+    }
+    found: list[str] = evaluate("{{ __integr8scode_notes }}", known)
+    return found
+
+
+def test_what_the_role_notes_of_an_inventory(tmp_path: Path) -> None:
+    names, vault = notes(tmp_path, "vault_x: hidden\n")
+    assert names.startswith("integr8scode_public_names is not set")
+    path = tmp_path / "group_vars/all/vault.yml"
+    assert vault.startswith(f"{path} is not encrypted: ")
+    assert f"ansible-vault encrypt {path}" in vault
+    assert "hidden" not in vault
+    given = {"integr8scode_public_names": ["app1"], "hostvars": {"app1": {"integr8scode_public_names": ["app1"]}}}
+    assert notes(tmp_path, "$ANSIBLE_VAULT;1.1;AES256\n61\n", **given) == []
+    assert notes(tmp_path, "vault_x: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  61\n", **given) == []
+    open_one = "vault_x: hidden\n"
+    assert len(notes(tmp_path, open_one, **given)) == 1
+    assert notes(tmp_path, open_one, **given, ansible_inventory_sources=["app1,"]) == []
+    # the lab's are fakes, and one server tells for all
+    assert notes(tmp_path, open_one, **given, integr8scode_allow_fake_secrets=True) == []
+    assert notes(tmp_path, open_one, **given, ansible_play_hosts_all=["app2", "app1"]) == []
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text("{}", encoding="utf-8")
+    assert len(notes(tmp_path, open_one, **given, ansible_inventory_sources=[str(hosts)])) == 1
+
+
+def test_the_notes_stop_nothing() -> None:
+    look = load("roles/integr8scode/tasks/refuse_server.yml")[-1]["integr8scode_preflight"]
+    assert "__integr8scode_notes" in look["notes"]
+
+
+@pytest.mark.parametrize(
+    ("more", "judged"),
+    [
+        ({}, True),
+        ({"integr8scode_mongo_login_was_changed": "true"}, False),
+        ({"integr8scode_user_password": "x"}, False),
+    ],
+)
+def test_mongos_login_is_judged_unless_it_was_changed(more: dict[str, Any], judged: bool) -> None:
+    login = "p$ \"' {{ x }} \\#é-long-enough "
+    known = role_variables("integr8scode") | GOOD | {"integr8scode_mongo_root_password": login} | more
+    known |= {"__integr8scode_templates": []}
+    found = evaluate("{{ __integr8scode_judged_login }}", known)
+    assert found == ({"username": "root", "password": login} if judged else {})
 
 
 def test_the_cure_names_the_place_that_the_shipped_inventories_read() -> None:

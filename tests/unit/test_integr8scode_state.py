@@ -142,6 +142,37 @@ def test_a_current_that_is_a_copy_is_told_with_the_cure(tmp_path: Path, run_modu
     assert answer["current_problem"].endswith(f"mv {tmp_path}/current {tmp_path}/current.copy && {link}")
 
 
+def test_another_login_of_mongo_is_found_and_not_shown(tmp_path: Path, run_module: Any, run_part: Any) -> None:
+    login = {"mongo_root_username": "root", "mongo_root_password": "canary-1 '$\"\\\\ {{ x }}"}
+
+    def asked(**changes: str) -> Any:
+        answer = run_module("integr8scode_state", {"base": str(tmp_path), **login, **changes})
+        assert "canary" not in json.dumps(answer)
+        return answer["other_secrets"]
+
+    # nothing is there yet
+    assert asked() == []
+    files = [
+        {
+            "name": name,
+            "content": content,
+            "owner": os.geteuid(),
+            "group": os.getegid(),
+            "services": [{"service": "mongo", "target": f"/run/secrets/{name}"}],
+        }
+        for name, content in login.items()
+    ]
+    run_part("secrets", {"directory": str(tmp_path / "secrets"), "files": files})
+    assert asked() == []
+    assert asked(mongo_root_password="canary-2") == ["mongo_root_password"]
+    assert asked(mongo_root_username="admin") == ["mongo_root_username"]
+    assert run_module("integr8scode_state", {"base": str(tmp_path)})["other_secrets"] == []
+    # a broken key is told when it is needed
+    (tmp_path / "secrets/.key").chmod(0o600)
+    (tmp_path / "secrets/.key").write_bytes(b"short")
+    assert asked(mongo_root_password="canary-2") == []
+
+
 def test_works_without_docker(tmp_path: Path, run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_engine(timeout: int) -> None:
         raise EngineUnavailableError("python3-docker is missing")

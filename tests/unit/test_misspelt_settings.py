@@ -55,5 +55,5 @@ def test_no_name_of_the_project_is_taken_for_a_mistake() -> None:
 
 def test_the_look_at_a_server_is_given_it() -> None:
     look = load("roles/integr8scode/tasks/refuse_server.yml")[-1]["integr8scode_preflight"]
-    (problem,) = evaluate(look["notes"], {"integr8scode_public_name": "x"})
+    (problem,) = evaluate(look["notes"], {"integr8scode_public_name": "x", "__integr8scode_notes": []})
     assert "Is integr8scode_public_names meant?" in problem

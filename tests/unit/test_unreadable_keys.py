@@ -41,6 +41,16 @@ def test_the_cure_is_told(no_key: dict[str, Any], tmp_path: Path) -> None:
     assert "-vvvvv" not in problem
 
 
+@pytest.mark.parametrize(("source", "lab"), [("lab", True), ("lab/hosts.yml", True), ("production", False)])
+def test_where_the_lab_is_not_there_an_inventory_may_be_forgotten(tmp_path: Path, source: str, lab: bool) -> None:
+    keys = load("inventories/lab/group_vars/all/main.yml")["bootstrap_authorized_keys"]
+    known = {"lab_home": str(tmp_path), "ansible_inventory_sources": [str(ROOT / "inventories" / source)]}
+    (problem,) = problems("bootstrap_authorized_keys", known | {"bootstrap_authorized_keys": keys})
+    assert ("Your servers: -i inventories/production. The lab itself: make lab." in problem) is lab
+    assert ("ssh-keygen" in problem) is not lab
+    assert problem.endswith("Nothing was changed.")
+
+
 def test_keys_that_can_be_read_are_no_problem(no_key: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/id_ed25519.pub").write_text("ssh-ed25519 AAAA me\n", encoding="utf-8")

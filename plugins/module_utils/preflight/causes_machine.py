@@ -181,6 +181,18 @@ def kernel(facts: Facts, _needs: Facts) -> list[Cause]:
     return [cause("kernel", text, why, cure)]
 
 
+def open_files(facts: Facts, needs: Facts) -> list[Cause]:
+    """Whether a container can be given as many open files as the stack's get."""
+    told, wanted = facts.get("open_files"), int(needs.get("open_files") or 0)
+    if not told or wanted <= told["possible"]:
+        return []
+    most = told["possible"]
+    text = f"A container on this server can have {most} open files at most, and integr8scode_nofile_limit is {wanted}."
+    why = "Mongo and Kafka would not start: Docker may not set a higher limit than the server's own."
+    cure = f"integr8scode_nofile_limit: {most} in the inventory, or have the hoster raise the server's limit"
+    return [cause("open_files", text, why, cure)]
+
+
 def packages(facts: Facts, _needs: Facts) -> list[Cause]:
     """Packages that are half installed, a lock that nobody gives back, another Docker or Kubernetes."""
     told = facts.get("packages")
@@ -216,7 +228,7 @@ def k3s(facts: Facts, _needs: Facts) -> list[Cause]:
 
 
 JUDGES: tuple[Callable[[Facts, Facts], list[Cause]], ...] = (
-    system, memory, disks, clock, names, control_groups, kernel, packages, k3s,
+    system, memory, disks, clock, names, control_groups, kernel, open_files, packages, k3s,
 )  # fmt: skip
 
 
@@ -225,7 +237,8 @@ def causes(facts: Facts, needs: Facts) -> list[Cause]:
 
     :param facts: of the module integr8scode_state, with those of its `server` beside them, and `asked`, this machine's
         clock before and after the question.
-    :param needs: `memory_mb`, `disk_mb`, `reserve_mb`, `clock_seconds`, `names` (that this run has to find).
+    :param needs: `memory_mb`, `disk_mb`, `reserve_mb`, `clock_seconds`, `names` (that this run has to find),
+            `open_files` (that the stack's containers get).
     """
     return [found for judge in JUDGES for found in judge(facts, needs)]
 

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 Cause = dict[str, str]
+DOCKER_UNIT = "docker.service"
 K3S_UNIT = "k3s.service"
 SSH_UNITS = ("ssh.service", "sshd.service", "ssh.socket", "sshd.socket")
 # what stands in the folder names of an installation that this project has made (releases/layout.py)
@@ -107,6 +108,24 @@ def _who(state: Mapping[str, Any], port: str, holder: Mapping[str, Any]) -> tupl
         return f"{holder['name']} ({pid}, unit {holder['unit']})", f"systemctl disable --now {holder['unit']}"
     unit = f", {holder['unit']}" if holder["unit"] else ""
     return f"{holder['name']} ({pid}{unit})", f"kill {holder['pid']}" if holder["pid"] else "ss -ltnp tells more"
+
+
+def login(state: Mapping[str, Any]) -> list[Cause]:
+    """Whether MongoDB's login is the one that its volume was made with."""
+    names = [f"integr8scode_{name}" for name in state.get("other_secrets", ())]
+    if not names:
+        return []
+    text = f"{' and '.join(names)}: what the inventory says is not what the stack runs with."
+    why = (
+        "MongoDB made its root user when its volume was empty and keeps that login: another one here would lock the "
+        "application out."
+    )
+    where = " in vault.yml (vault_integr8scode_mongo_root_password)" if names[-1].endswith("_password") else ""
+    cure = (
+        f"put the former value back{where}; if you have changed the login in the database already: "
+        "-e integr8scode_mongo_login_was_changed=true (docs/troubleshooting.md, Mongo's password)"
+    )
+    return [_cause("secret", text, why, cure)]
 
 
 def ports(state: Mapping[str, Any], wanted: Mapping[str, int]) -> list[Cause]:
@@ -218,6 +237,20 @@ def _edge_address(asked: Mapping[str, Any], address: str) -> list[Cause]:
     return [_cause("network", text, why, f"choose an address of {subnet} outside {taken}")]
 
 
+def bare(state: Mapping[str, Any]) -> bool:
+    """Whether neither Docker nor k3s nor anything of the stack is on the server."""
+    units = [state.get("units", {}).get(name) for name in (DOCKER_UNIT, K3S_UNIT)]
+    absent = all(unit is not None and not unit["enabled"] and unit["active"] in {"", "inactive"} for unit in units)
+    return absent and not state["docker"]["available"] and not state.get("release") and not state.get("releases")
+
+
+def installed() -> list[Cause]:
+    """What is said of a bare server that a release shall run on."""
+    text = "Nothing is installed on the server yet: no Docker, no k3s, nothing of Integr8sCode."
+    cure = "make it with playbooks/site.yml first (README, 'Your own servers', step 5), which ships a release as well"
+    return [_cause("installed", text, "A release is shipped to a server that is made already.", cure)]
+
+
 def kubernetes(state: Mapping[str, Any]) -> list[Cause]:
     """Whether the workers can use it."""
     found = [(worker, answer["problem"]) for worker, answer in state.get("kubernetes", {}).items() if answer["problem"]]
@@ -235,10 +268,13 @@ def causes(state: Mapping[str, Any], needs: Mapping[str, Any]) -> list[Cause]:
     """Everything on a server that stands in the way of a run.
 
     :param state: the answer of the module ``integr8scode_state``.
-    :param needs: ``ports`` (by setting), ``kubernetes`` (whether the workers must be able to use it), ``base`` and
-        ``kubeconfigs`` (folders), ``networks`` (by setting: ``network``, ``part`` of it and ``value``),
-        ``edge_address``.
+    :param needs: ``ports`` (by setting), ``kubernetes`` (whether the workers must be able to use it), ``installed``
+        (whether Docker and k3s must be there), ``base`` and ``kubeconfigs`` (folders), ``networks`` (by setting:
+        ``network``, ``part`` of it and ``value``), ``edge_address``.
     """
     found = work(state) + current(state) + another_installation(state, str(needs.get("base") or "")) + base(needs)
-    found += networks(state, needs) + ports(state, needs["ports"])
+    found += networks(state, needs) + login(state) + ports(state, needs["ports"])
+    if needs.get("installed") and bare(state):
+        # of what is not there nothing else can be said
+        return found + installed()
     return found + (kubernetes(state) if needs.get("kubernetes") else [])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 KIB = 2**10
@@ -15,6 +15,11 @@ _BEFORE_SSH = re.compile(
     r"^(Task failed: )?(Failed to connect to the host via ssh: |Data could not be sent to remote host .*? over ssh: )?"
 )
 OLDEST_PYTHON = (3, 10)
+LAB = "inventories/lab"
+NO_LAB = (
+    "Where no -i is given the servers are those of the lab, which is not there. Your servers: "
+    "-i inventories/production. The lab itself: make lab."
+)
 _SCRIPT = r"""
 echo preflight=1
 echo uid=$(id -u)
@@ -94,6 +99,11 @@ def facts(said: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def is_lab(sources: Sequence[str]) -> bool:
+    """Whether the run's inventory, as it is named from the project's folder, is the lab's alone."""
+    return [one.removesuffix("/hosts.yml").rstrip("/") for one in sources] == [LAB]
+
+
 def bootstrap(host: str, inventory: str) -> str:
     """The command that gives a server Python, sudo and the user that Ansible comes as."""
     return f"ansible-playbook{inventory} playbooks/bootstrap.yml --limit {host}"
@@ -117,7 +127,9 @@ def away(host: str, inventory: str, words: str, address: str = "", port: str = "
     :param address: where ssh goes, if not to the host's own name, and `port`, if not to 22.
     """
     cure = f"what ssh says: ansible{inventory} {host} -m ansible.builtin.ping -vvv"
-    if "Permission denied" in words:
+    if is_lab(shlex.split(inventory)[1:]) and "Connection refused" in words:
+        cure = f"{NO_LAB} If it is: {cure}"
+    elif "Permission denied" in words:
         cure = f"a fresh server knows its first user only: {bootstrap(host, inventory)}; else {cure}"
     elif "Host key verification failed" in words:
         cure = f"{host_key_cure(address or host, port)}; else {cure}"

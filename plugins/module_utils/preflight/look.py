@@ -6,6 +6,7 @@ import fcntl
 import os
 import platform
 import re
+import resource
 import socket
 import struct
 import subprocess
@@ -137,6 +138,34 @@ def packages(root: Path = Path("/")) -> dict[str, Any]:
     }
 
 
+def open_files(root: Path = Path("/")) -> dict[str, int]:
+    """How many open files a container may be allowed: what the kernel has for one process, or less.
+
+    Who may not raise a hard limit, root without the right to (CAP_SYS_RESOURCE), can give a container what services
+    inherit of process 1 alone. The kernel itself is asked, since a machine around this one may withhold that right.
+    """
+    most = int(_text(root / "proc/sys/fs/nr_open") or 0)
+    inherited = re.search(r"(?m)^Max open files +\S+ +(\d+|unlimited) ", _text(root / "proc/1/limits"))
+    if not most or inherited is None:
+        raise OSError("/proc does not tell it")
+    if inherited[1] == "unlimited" or int(inherited[1]) >= most or _may_raise(most):
+        return {"possible": most}
+    return {"possible": int(inherited[1])}
+
+
+def _may_raise(limit: int) -> bool:
+    """Whether the kernel lets this process have so high a hard limit of open files; its own stays as it is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard >= limit:
+        return True
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, limit))
+    except (OSError, ValueError):
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return True
+
+
 def own_name() -> dict[str, Any]:
     """This server's name, and why it has no address."""
     name = socket.gethostname()
@@ -160,7 +189,7 @@ def look(wanted: Mapping[str, Any], token: str | None = None) -> dict[str, Any]:
         return Probe(name, lambda _earlier: question(), limit=LIMIT_SECONDS)
 
     probes = [probe(f"name:{name}", doctor.names, [name]) for name in dict.fromkeys(wanted["names"])]
-    probes.append(probe("clock", doctor.clock))
+    probes += [probe("clock", doctor.clock), probe("open_files", open_files)]
     if wanted["whole"]:
         probes += [
             probe("system", system),

@@ -20,6 +20,7 @@ LOOKED = (
     "servers",
     "cgroup",
     "kernel",
+    "open_files",
     "packages",
     "k3s",
     "own_name",
@@ -85,6 +86,16 @@ def test_a_server_that_is_well_costs_one_question_and_is_the_result(monkeypatch:
     assert answer["server"]["system"]["id"] == "debian"
     assert asked.modules == [{"base": "/opt/integr8scode", "k3s_token": "t" * 20}]
     assert (asked.scripts, asked.warned) == ([], [])
+
+
+def test_mongos_login_goes_to_the_server_as_arguments_that_no_log_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked(monkeypatch, state(), mongo_login={"username": "root", "password": "hidden-hidden"})
+    asked.run()
+    (given,) = asked.modules
+    assert (given["mongo_root_username"], given["mongo_root_password"]) == ("root", "hidden-hidden")
+    asked = Asked(monkeypatch, state(), mongo_login={})
+    asked.run()
+    assert not {"mongo_root_username", "mongo_root_password"} & asked.modules[0].keys()
 
 
 def test_everything_is_told_at_once_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

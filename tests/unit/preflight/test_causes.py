@@ -17,6 +17,7 @@ NEEDS: dict[str, Any] = {
     "disk_mb": 6000,
     "reserve_mb": 1024,
     "clock_seconds": 60,
+    "open_files": 65536,
     "names": ["ghcr.io", "github.com"],
     "ports": {"integr8scode_https_port": 443, "integr8scode_frontend_port": 5001, "k3s_api": 6443},
 }
@@ -34,6 +35,7 @@ WELL: dict[str, Any] = {
     "servers": ["192.0.2.53"],
     "cgroup": {"version": 2, "missing": []},
     "kernel": {"release": "6.12.1", "missing": [], "folder": True},
+    "open_files": {"possible": 524288},
     "packages": {"broken": [], "interrupted": False, "lock": None, "others": []},
     "k3s": {"problems": []},
     "own_name": {"name": "app1", "problem": ""},
@@ -99,6 +101,12 @@ CAUSES: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "/lib/modules/6 is not there",
         "reboot",
     ),
+    "open files": (
+        {"open_files": {"possible": 20000}},
+        "open_files",
+        "20000 open files at most, and integr8scode_nofile_limit is 65536",
+        "integr8scode_nofile_limit: 20000",
+    ),
     "dpkg": (
         changed("packages", broken=["linux-image-amd64 (half-configured)"]),
         "dpkg",
@@ -142,13 +150,14 @@ def test_all_causes_at_once() -> None:
         "names": {"ghcr.io": "no answer", "github.com": "no answer"},
         "cgroup": {"version": 1, "missing": ["memory", "pids"]},
         "kernel": {"release": "6", "missing": ["br_netfilter"], "folder": True},
+        "open_files": {"possible": 1024},
         "packages": {"broken": ["a (unpacked)"], "interrupted": True, "lock": None, "others": [["k0s", "k0s reset"]]},
         "k3s": {"problems": ["This server has no default route. Nothing has been changed."]},
     }
     found = machine.causes(facts, NEEDS)
     assert [one["check"] for one in found] == [
         "system", "processor", "systemd", "memory", "read_only", "disk", "inodes", "clock", "dns", "cgroup", "kernel",
-        "dpkg", "other_software", "k3s",
+        "open_files", "dpkg", "other_software", "k3s",
     ]  # fmt: skip
     assert found[-1]["found"] == "This server has no default route."
 
@@ -336,6 +345,58 @@ def test_kubernetes_out_of_the_workers_reach_is_refused_where_it_is_needed() -> 
     assert "k8s-worker: no answer" in found["found"]
     assert "recover-k3s.yml" in found["cure"]
     assert stack.causes({**SERVER, "kubernetes": broken}, {**NEEDS, "kubernetes": False}) == []
+
+
+def test_a_release_that_is_gone_back_to_asks_for_no_open_files() -> None:
+    few = {**WELL, "open_files": {"possible": 4096}}
+    assert machine.causes(few, {**NEEDS, "open_files": 0}) == []
+    assert machine.causes(few, {**NEEDS, "open_files": "4096"}) == []
+
+
+UNITS = {name: {"active": "inactive", "enabled": "", "reload": False} for name in ("docker.service", "k3s.service")}
+BARE: dict[str, Any] = {
+    "docker": {"available": False},
+    "units": UNITS,
+    "releases": [],
+    "kubernetes": {"k8s-worker": {"usable": False, "problem": "python3-yaml is missing"}},
+}
+
+
+def test_where_nothing_is_installed_a_deploy_is_told_to_install() -> None:
+    needs = {**NEEDS, "kubernetes": True, "installed": True}
+    (found,) = stack.causes({**SERVER, **BARE}, needs)
+    assert found["check"] == "installed"
+    assert "playbooks/site.yml" in found["cure"]
+    assert "verify_kubernetes" not in found["cure"]
+    assert stack.causes({**SERVER, **BARE}, {**NEEDS, "installed": False}) == []
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {"docker": {"available": True}},
+        {"units": {**UNITS, "docker.service": {"active": "failed", "enabled": "enabled", "reload": False}}},
+        {"units": {**UNITS, "k3s.service": {"active": "inactive", "enabled": "disabled", "reload": False}}},
+        {"units": {}},
+        {"release": {"id": "1"}},
+        {"releases": [{"id": "1"}]},
+    ],
+)
+def test_where_something_is_installed_it_is_kubernetes_that_is_told(there: dict[str, Any]) -> None:
+    (found,) = stack.causes({**SERVER, **BARE, **there}, {**NEEDS, "kubernetes": True, "installed": True})
+    assert found["check"] == "kubernetes"
+
+
+def test_another_login_of_mongo_is_told_with_both_cures() -> None:
+    assert stack.causes({**SERVER, "other_secrets": []}, NEEDS) == []
+    (found,) = stack.causes({**SERVER, "other_secrets": ["mongo_root_password"]}, NEEDS)
+    assert found["check"] == "secret"
+    assert found["found"].startswith("integr8scode_mongo_root_password: ")
+    assert "keeps that login" in found["why"]
+    assert "vault_integr8scode_mongo_root_password" in found["cure"]
+    assert "-e integr8scode_mongo_login_was_changed=true" in found["cure"]
+    (found,) = stack.causes({**SERVER, "other_secrets": ["mongo_root_username"]}, NEEDS)
+    assert "vault" not in found["cure"]
 
 
 @pytest.mark.parametrize(("name", "unit"), [("sshd", "ssh.service"), ("systemd", "ssh.socket")])

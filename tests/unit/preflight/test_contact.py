@@ -1,4 +1,4 @@
-"""What a shell tells of a server where no module can run."""
+"""What is said of a server that no module runs on."""
 
 from __future__ import annotations
 
@@ -46,6 +46,21 @@ def test_of_a_connection_that_fails_ssh_says_why(before: str) -> None:
     cause = contact.away("app1", " -i x", before + words)
     assert cause["found"] == f"The server cannot be reached: {words}."
     assert cause["cure"] == "what ssh says: ansible -i x app1 -m ansible.builtin.ping -vvv"
+
+
+def test_a_lab_that_is_not_there_may_be_a_forgotten_inventory() -> None:
+    refused = "ssh: connect to host 127.0.0.1 port 22110: Connection refused"
+    cure = contact.away("lab1", " -i inventories/lab", refused)["cure"]
+    assert cure.startswith("Where no -i is given the servers are those of the lab, which is not there.")
+    assert "-i inventories/production" in cure
+    assert "make lab." in cure
+    for inventory, words in (
+        (" -i inventories/lab", "Permission denied (publickey)."),
+        (" -i inventories/production", refused),
+        (" -i inventories/lab -i inventories/production", refused),
+        ("", refused),
+    ):
+        assert "make lab" not in contact.away("lab1", inventory, words)["cure"]
 
 
 def test_a_server_without_python_and_sudo_has_its_other_causes_named() -> None:

@@ -58,6 +58,62 @@ def test_what_is_built_into_the_kernel_is_there(tmp_path: Path) -> None:
     assert look.kernel(["br_netfilter", "overlay", "xt_none"], "6.1", tmp_path)["missing"] == ["xt_none"]
 
 
+LIMITS = """Limit                     Soft Limit           Hard Limit           Units
+Max processes             unlimited            unlimited            processes
+Max open files            1024                 {hard:<20} files
+"""
+
+
+def limits(root: Path, most: int, hard: Any) -> Path:
+    return write(root, proc__sys__fs__nr_open=f"{most}\n", proc__1__limits=LIMITS.format(hard=hard))
+
+
+@pytest.mark.parametrize(
+    ("most", "hard", "may_raise", "possible"),
+    [
+        # a Debian as it is: root raises what it likes
+        (1048576, 524288, True, 1048576),
+        (1073741816, 1073741816, False, 1073741816),
+        (1048576, "unlimited", False, 1048576),
+        # a hoster's container
+        (1048576, 20000, False, 20000),
+        (1048576, 20000, True, 1048576),
+        # what the kernel has for one process is the end for everybody
+        (16384, 65536, True, 16384),
+    ],
+)
+def test_how_many_open_files_a_container_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, hard: Any, may_raise: bool, possible: int
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(look, "_may_raise", lambda limit: asked.append(limit) or may_raise)
+    assert look.open_files(limits(tmp_path, most, hard)) == {"possible": possible}
+    assert set(asked) <= {most}
+
+
+def test_open_files_that_nobody_tells_are_unknown(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="does not tell"):
+        look.open_files(tmp_path)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_kernel_says_who_may_raise_a_limit_and_none_is_left_raised(
+    monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    now = [1024, 20000]
+
+    def put(_kind: int, limits: tuple[int, int]) -> None:
+        if limits[1] > now[1] and not allowed:
+            raise ValueError("not allowed to raise maximum limit")
+        now[:] = limits
+
+    monkeypatch.setattr(look.resource, "getrlimit", lambda _kind: (now[0], now[1]))
+    monkeypatch.setattr(look.resource, "setrlimit", put)
+    assert look._may_raise(1048576) is allowed
+    assert look._may_raise(20000) is True
+    assert now == [1024, 20000]
+
+
 STATUS = """Package: good
 Status: install ok installed
 
@@ -124,6 +180,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_only_what_is_wanted_is_asked(asked: Any) -> None:
     told = asked(names=["good.example", "bad.example", "bad.example"])
+    assert told["open_files"]["possible"] > 0
     assert told["names"] == {"good.example": "", "bad.example": "not known"}
     assert told["servers"] == ["192.0.2.53"]
     assert told["unknown"] == {"clock": "timedatectl is away"}
