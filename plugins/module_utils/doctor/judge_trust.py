@@ -8,13 +8,15 @@ from typing import Any
 
 from ansible.module_utils.doctor.finding import Finding, Seen
 from ansible.module_utils.doctor.judge_services import docker_is_down
+from ansible.module_utils.doctor.judge_stack import filled
+from ansible.module_utils.doctor.signatures import matches
 
 DAY = 86400.0
 CERTIFICATE_DAYS, TOKEN_DAYS, BACKUP_DAYS = 14, 3, 2
 LEASE_SECONDS = 1800
 RECOVER = "playbooks/recover-k3s.yml"
 _WELL = frozenset({"ok", "unchanged", "healed", "healthy", "noop"})
-REASON_LENGTH = 300
+REASON_LENGTH = 500
 _ENDED = {"rolled_back": "failed and was taken back", "removed": "failed and was removed", "failed": "failed"}
 # what that means, by how a deploy or a rollback has ended
 _HALF_DONE = {
@@ -298,6 +300,8 @@ def history(seen: Seen) -> list[Finding]:
         why = _HALF_DONE.get(result if kind == "deploy" else "", "It was not done.")
         again = _again(seen, entry)
         cure = f"cure the cause, then: {again}" if again else "cure the cause and do it again"
+        if known := matches([reason]):
+            cure = filled(known[0], seen, again)
         status = "warning" if result == "rolled_back" or kind == "backup" else "problem"
         found.append(Finding("history", status, text, why, cure, action))
     return found or [
