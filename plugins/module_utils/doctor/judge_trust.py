@@ -17,6 +17,8 @@ LEASE_SECONDS = 1800
 RECOVER = "playbooks/recover-k3s.yml"
 _WELL = frozenset({"ok", "unchanged", "healed", "healthy", "noop"})
 REASON_LENGTH = 500
+# phases of a lock in which the server works by itself, whether the process that began it lives or not
+_SERVERS_OWN = ("switching", "restoring")
 _ENDED = {"rolled_back": "failed and was taken back", "removed": "failed and was removed", "failed": "failed"}
 # what that means, by how a deploy or a rollback has ended
 _HALF_DONE = {
@@ -257,6 +259,14 @@ def lock(seen: Seen) -> list[Finding]:
         return [
             Finding("lock", "problem", f"{text}; nothing was heard of it for {silent / 60:.0f} minutes.", why, cure)
         ]
+    if owner["run"] == seen.settings.get("gone_run") and owner.get("phase") not in _SERVERS_OWN:
+        # as the next run will see it, which takes the lock over
+        text = f"{text}; that run is over: its process has ended."
+        if owner.get("action") == "restore":
+            why = "The restore did not end: the data may be incomplete."
+            return [Finding("lock", "problem", text, why, "run the restore again: it takes the lock over by itself")]
+        why = "It was broken off while it prepared: what serves was not touched."
+        return [Finding("lock", "warning", text, why, "deploy again: it takes the lock over by itself")]
     doing = "A restore is at work" if owner.get("action") == "restore" else "A deploy is being prepared"
     why = f"{doing}; another run is refused meanwhile."
     return [Finding("lock", "warning", f"{text}; last heard {silent:.0f} s ago.", why, "wait for it to end")]

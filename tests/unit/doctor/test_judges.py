@@ -596,6 +596,21 @@ def test_a_stale_lock(case: Case, changes: dict[str, Any]) -> None:
     assert "unlock_confirm=app1" in case.only("lock", "problem").cure
 
 
+def test_the_lock_of_a_run_whose_process_has_ended(case: Case) -> None:
+    case.settings["gone_run"] = "r"
+    case.at["records"]["lock"] = dict(OWNER)
+    found = case.only("lock", "warning")
+    assert found.found.endswith("that run is over: its process has ended.")
+    assert found.cure == "deploy again: it takes the lock over by itself"
+    case.at["records"]["lock"] = {**OWNER, "action": "restore"}
+    assert case.only("lock", "problem").cure.startswith("run the restore again")
+    # the server works on without it
+    case.at["records"]["lock"] = {**OWNER, "action": "restore", "phase": "restoring"}
+    assert "A restore is at work" in case.only("lock", "warning").why
+    case.at["records"]["lock"] = {**OWNER, "run": "another"}
+    assert case.only("lock", "warning").cure == "wait for it to end"
+
+
 def test_a_restore_s_lock(case: Case) -> None:
     case.at["records"]["lock"] = {**OWNER, "action": "restore", "phase": "restoring"}
     assert "A restore is at work" in case.only("lock", "warning").why
