@@ -149,7 +149,8 @@ def test_the_error_stands_before_progress_and_warnings(program: FakeDocker, comp
 
 
 @pytest.mark.parametrize(
-    "said", ["Container integr8scode-kafka-1 Error response from daemon: no", "container integr8scode-mongo-1 exited (1)"]
+    "said",
+    ["Container integr8scode-kafka-1 Error response from daemon: no", "container integr8scode-mongo-1 exited (1)"],
 )
 def test_an_error_that_begins_like_progress_is_none(program: FakeDocker, compose: Compose, said: str) -> None:
     says(program, f"{PROGRESS}{said}\n")
