@@ -34,8 +34,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
             return answer
         started = {name: answer[name] for name in ("plan", "diff") if answer.get(name)}
         self._display.display(
-            f"  {host} works by itself from here on: Ctrl-C does not stop the switch. playbooks/status.yml shows how it "
-            "goes on."
+            f"  {host} works by itself from here on: Ctrl-C does not stop the switch; "
+            "playbooks/status.yml says what runs."
         )
         return self._follow(host, task_vars, started, 0)
 

@@ -12,8 +12,8 @@ description:
   - Changes nothing, also outside of check mode. Each question runs in a process of its own with a limit of time, so
     a Docker or k3s that hangs costs its own answer only.
   - Fails only where it cannot run at all. A server that is ill is a result.
-  - Runs through an action plugin of the same name, which looks first who holds the lock, and adds whether the process of
-    a holder on the same controller has ended.
+  - Runs through an action plugin of the same name, which looks first who holds the lock, and adds whether the process
+    of a holder on the same controller has ended.
   - A wrong login in the secrets is tried against MongoDB once, which writes a line into MongoDB's log.
 options:
   host:

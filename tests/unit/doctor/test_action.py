@@ -26,6 +26,7 @@ class Asked:
         monkeypatch.setattr(action.ActionBase, "run", lambda *_: {})
 
     def _execute(self, *, module_name: str, module_args: dict[str, Any], task_vars: Any) -> dict[str, Any]:
+        assert task_vars == {}
         self.calls.append((module_name, module_args))
         return self.held if module_name == "release_lock" else {"findings": []}
 

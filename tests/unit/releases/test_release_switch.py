@@ -564,7 +564,7 @@ def test_a_switch_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> Non
         ("started", None), ("followed", 0), ("followed", 70),
     ]  # fmt: skip
     assert asked.shown == [
-        "  app1 works by itself from here on: Ctrl-C does not stop the switch. playbooks/status.yml shows how it goes on.",
+        "  app1 works by itself from here on: Ctrl-C does not stop the switch; playbooks/status.yml says what runs.",
         "  app1    1.5 s  backend          a new backend",
         "  app1    1.5 s  backend          done, 6.1 s",
     ]
