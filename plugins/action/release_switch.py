@@ -33,6 +33,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         if answer.get("failed") or answer.get("done") or answer.get("unreachable"):
             return answer
         started = {name: answer[name] for name in ("plan", "diff") if answer.get(name)}
+        self._display.display(
+            f"  {host} works by itself from here on: Ctrl-C does not stop the switch; "
+            "playbooks/status.yml says what runs."
+        )
         return self._follow(host, task_vars, started, 0)
 
     def _follow(

@@ -14,9 +14,10 @@ CALVER = re.compile(r"(?P<year>[0-9]{4})\.(?P<month>[0-9]+)\.(?P<patch>[0-9]+)\Z
 TagKind = Literal["latest", "sha", "calver"]
 
 FORMS = (
-    "A tag is YYYY.M.PATCH without leading zeros (2026.2.20), sha- and seven hex digits of a commit (sha-1a2b3c4), "
-    "or latest. Say which release to ship, for example: ansible-playbook deploy.yml -e tag=2026.2.20"
+    "A tag is YYYY.M.PATCH without leading zeros (2026.2.20), or sha- and seven hex digits of a commit (sha-1a2b3c4). "
+    "Say which release to ship, for example: ansible-playbook deploy.yml -e tag=2026.2.20"
 )
+"""What is shipped; `latest` is a tag too, and no advice: it is refused unless somebody allows it."""
 
 
 def _why_not(tag: str) -> str:

@@ -13,6 +13,12 @@ SPARE_MIB = 64
 # what the server does by itself, by the phase of who holds its lock
 AT_WORK = {"switching": "switches between releases", "restoring": "replaces its data by those of a backup"}
 UNFINISHED = "That restore did not end, so the data may be incomplete: run it again."
+# of the run that has the server at work, by what is known of its process
+_BEGAN = {
+    True: "The process that began it works on this machine.",
+    False: "The process that began it, on this machine, has ended: the server does not need it.",
+    None: "Whether the process that began it lives is not known here, and the server does not need it.",
+}
 ENDINGS = {
     "rolled_back": "failed and was taken back",
     "removed": "failed and was removed",
@@ -133,14 +139,22 @@ def lock_sentences(found: Mapping[str, Any], host: str) -> list[str]:
     if not held:
         return [f"{host}: nobody holds the lock."]
     said = [f"{host}: {held}"]
+    owner = found.get("owner") or {}
+    lives = found.get("holder_lives")
     if found.get("stale"):
         said.append(f"That run is over: {found['stale']}. The next deploy takes its lock over by itself.")
-        if (found.get("owner") or {}).get("action") == "restore":
+        if owner.get("action") == "restore":
             said.append(UNFINISHED)
-    elif found.get("holder_lives"):
-        said.append("Its process works on this machine.")
-    elif found.get("owner"):
-        said.append("Whether it lives is not known here: it began elsewhere, or the server goes on without it.")
+    elif doing := AT_WORK.get(owner.get("phase", "")):
+        said.append(f"The server {doing} at this moment, by itself: wait for its end. {_BEGAN[lives]}")
+    elif lives:
+        said.append("Its process works on this machine: wait for its end, or end it.")
+    elif owner:
+        said.append(
+            "Whether it lives is not known here: it began on another machine, or before this one was started again."
+        )
+    if unlock_problems(found, host, host, False):
+        return said
     return [*said, f"To remove the lock: ansible-playbook playbooks/unlock.yml --limit {host} -e unlock_confirm={host}"]
 
 
@@ -167,6 +181,18 @@ def unlock_problems(found: Mapping[str, Any], host: str, confirmed: str, force: 
     return problems
 
 
+def _no_way_back(running: str, left: str | None) -> str:
+    """Why a rollback that names no release has none to go to, and what there is to do."""
+    if left:
+        return (
+            f"a rollback does not go forward again to {left}, which a rollback has left, and no release from before "
+            f"{running} is kept. To have {left} serve: ansible-playbook playbooks/rollback.yml -e to={left}."
+        )
+    return (
+        f"no release that served before {running} is kept. To ship another one: ansible-playbook deploy.yml -e tag=TAG."
+    )
+
+
 def choose_rollback(state: dict[str, Any], to: str = "") -> dict[str, Any]:
     """Return the release to go back to as ``release``, or why there is none as ``problem``.
 
@@ -175,11 +201,13 @@ def choose_rollback(state: dict[str, Any], to: str = "") -> dict[str, Any]:
         last is taken, then the newest.
     """
     kept: list[dict[str, Any]] = state["releases"]
-    names = ", ".join(release["id"] for release in kept) or "none"
     running = (state["release"] or {}).get("id")
+    # what never served is no way back
+    served = [release["id"] for release in kept if release["served_at"] and release["id"] != running]
 
     def none(problem: str) -> dict[str, Any]:
-        return {"release": None, "problem": f"{problem} Kept on this server: {names}."}
+        names = ", ".join(served) or "none"
+        return {"release": None, "problem": f"{problem} Kept on this server of those that have served: {names}."}
 
     if not running:
         return none("nothing is deployed here, so there is nothing to go back from. Deploy a release.")
@@ -187,7 +215,7 @@ def choose_rollback(state: dict[str, Any], to: str = "") -> dict[str, Any]:
     if not to:
         target = state["rollback_target"]
         if target is None:
-            return none(f"no release that served before {running} is kept. Name one with -e to=ID, or deploy its tag.")
+            return none(_no_way_back(str(running), state.get("rollback_left")))
         return {"release": by_id[target], "problem": ""}
     if to in by_id:
         return {"release": by_id[to], "problem": ""}

@@ -93,6 +93,13 @@ def _served_since(state: dict[str, Any]) -> str:
     return next((str(release["served_at"] or "") for release in running), "")
 
 
+def _nowhere(state: dict[str, Any]) -> str:
+    """Why a rollback that names no release has none to go to."""
+    left = state.get("rollback_left")
+    forth = f"; to {left}, which a rollback has left, only with -e to={left}" if left else ""
+    return f"nowhere: no release from before is kept{forth}"
+
+
 def describe(host: str, state: dict[str, Any]) -> list[str]:
     """Return what one server runs, as lines.
 
@@ -118,7 +125,7 @@ def describe(host: str, state: dict[str, Any]) -> list[str]:
     lines += [f"    PROBLEM: {problem}" for problem in status_problems(state)]
     lines += [_history_line(entry) for entry in reversed(state["history"])]
     if "rollback_target" in state:
-        lines.append(f"    a rollback goes to {state['rollback_target'] or 'nowhere: no release from before is kept'}")
+        lines.append(f"    a rollback goes to {state['rollback_target'] or _nowhere(state)}")
     return lines + locked
 
 
@@ -194,6 +201,8 @@ def rollback_list(state: dict[str, Any], host: str) -> list[str]:
             marks.append("runs")
         if release["id"] == state["rollback_target"]:
             marks.append("a rollback goes here")
+        if release["id"] == state.get("rollback_left"):
+            marks.append("a rollback has left it")
         if release["missing"]:
             marks.append(f"{len(release['missing'])} images are not here")
         served = f"served last from {release['served_at']}" if release["served_at"] else "never served"

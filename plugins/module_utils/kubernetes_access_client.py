@@ -103,8 +103,10 @@ def _pem(section: Mapping[str, Any], key: str) -> str:
 def parse_kubeconfig(text: str) -> Credentials:
     """Credentials of the current context.
 
-    Raises KubeconfigError when the text is not a kubeconfig, or lacks a context, a server or a CA.
+    Raises KubeconfigError when the text is not a kubeconfig, or lacks a context, a server or a CA; and without PyYAML.
     """
+    if yaml is None:
+        raise KubeconfigError("it cannot be read: python3-yaml is not installed; playbooks/site.yml installs it")
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -118,7 +118,7 @@ def explain(reference: str, error: Exception, username: str | None) -> str:
     if any(word in lowered for word in ("manifest unknown", "not found", "name unknown")):
         return (
             f"{reference} does not exist in the registry ({text}). Check the tag: a release carries it as "
-            "YYYY.M.PATCH, sha- and seven hex digits, or latest."
+            "YYYY.M.PATCH, or as sha- and seven hex digits."
         )
     if any(word in lowered for word in ("x509", "certificate")):
         return (

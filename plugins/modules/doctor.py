@@ -12,6 +12,8 @@ description:
   - Changes nothing, also outside of check mode. Each question runs in a process of its own with a limit of time, so
     a Docker or k3s that hangs costs its own answer only.
   - Fails only where it cannot run at all. A server that is ill is a result.
+  - Runs through an action plugin of the same name, which looks first who holds the lock, and adds whether the process
+    of a holder on the same controller has ended.
   - A wrong login in the secrets is tried against MongoDB once, which writes a line into MongoDB's log.
 options:
   host:
@@ -73,6 +75,10 @@ options:
     description: How long one question may take.
     type: int
     default: 15
+  gone_run:
+    description: A run whose process on the asking controller has ended; the action plugin fills it in.
+    type: str
+    default: ""
 attributes:
   check_mode:
     support: full
@@ -123,6 +129,7 @@ def main() -> None:
             "controller_time": {"type": "float", "default": 0},
             "inventory": {"type": "list", "elements": "str", "default": []},
             "limit_seconds": {"type": "int", "default": 15},
+            "gone_run": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

@@ -175,6 +175,10 @@ rollback_target:
   description: Id of the release that a rollback goes to when it names none, or null.
   type: str
   returned: always
+rollback_left:
+  description: Id of the release that the last rollback went back from, as long as it is kept, or null.
+  type: str
+  returned: always
 lock:
   description: Who holds the lock as C(owner) and as C(description), and why its run is over as C(stale) (empty while it
     may live); null for nobody.
@@ -220,7 +224,7 @@ from ansible.module_utils.history import read_history
 from ansible.module_utils.preflight.look import look
 from ansible.module_utils.releases.layout import Layout
 from ansible.module_utils.releases.lock import UNIT
-from ansible.module_utils.releases.targets import rollback_target
+from ansible.module_utils.releases.targets import left_by_rollback, rollback_target
 from ansible.module_utils.secret_files import other_contents
 from ansible.module_utils.server_state import kubernetes, machine, releases, stack
 from ansible.module_utils.server_state.listeners import read_listeners
@@ -275,6 +279,7 @@ def main() -> None:
     history = read_history(base)
     running = str(release["id"]) if release else None
     kept = releases.read_kept(base, running, history, images)
+    ids = [one["id"] for one in kept]
     units = machine.read_units([UNIT, *parameters["units"]])
     switching = machine.at_work(units.pop(UNIT))
     places = {
@@ -289,7 +294,8 @@ def main() -> None:
         release=release,
         current_problem=Layout(base).current_problem(),
         releases=kept,
-        rollback_target=rollback_target(history, running, [one["id"] for one in kept]),
+        rollback_target=rollback_target(history, running, ids),
+        rollback_left=left_by_rollback(history, running, ids),
         history=history[-parameters["history_lines"] :] if parameters["history_lines"] > 0 else [],
         other_secrets=other_contents(
             base / "secrets", {name: parameters[name] for name in LOGIN if parameters[name] is not None}

@@ -149,6 +149,8 @@ def test_an_error_names_the_cure(engine: Any, run_module: Any, error: str, cure:
     assert answer["failed"]
     assert cure in answer["msg"]
     assert BACKEND in answer["msg"]
+    # which is refused unless somebody allows it
+    assert "latest" not in answer["msg"].replace(BACKEND, "")
     assert "Nothing was changed" in answer["msg"]
 
 

@@ -17,7 +17,7 @@ from ansible.module_utils.atomic_files import Access
 from ansible.module_utils.history import append_history, read_history
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
 from ansible.module_utils.releases import lock
-from ansible.module_utils.releases.targets import rollback_target
+from ansible.module_utils.releases.targets import left_by_rollback, rollback_target
 from ansible.module_utils.server_state import kubernetes, listeners, machine, releases, stack
 from ansible.modules import kubeconfig_renew
 from ansible.plugins.filter.status_table import (
@@ -355,6 +355,43 @@ def test_a_rollback_goes_to_what_served_before(history: str, current: str, kept_
     assert rollback_target(entries, current, set(kept_ones)) == target
 
 
+@pytest.mark.parametrize(
+    ("history", "kept_ones", "left"),
+    [
+        ("deploy b ok, deploy a ok, deploy b ok, rollback a ok", "abx", "b"),
+        ("deploy a ok, deploy b ok, deploy c ok, rollback b ok, rollback a ok", "abc", "b"),
+        ("deploy a ok, deploy b ok, deploy c ok, rollback b ok, rollback a ok", "ac", "c"),
+        ("deploy a ok, deploy b ok, rollback a ok", "a", None),
+        # it serves once more, or a release that never did
+        ("deploy b ok, deploy a ok, rollback b failed", "ab", None),
+        ("deploy x failed, deploy a ok", "ax", None),
+    ],
+)
+def test_what_a_rollback_has_left_is_known(history: str, kept_ones: str, left: str | None) -> None:
+    entries = [dict(zip(("action", "release", "result"), line.split(), strict=True)) for line in history.split(", ")]
+    assert left_by_rollback(entries, "a", set(kept_ones)) == left
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"rollback_target": "0-z"}, "0-z"),
+        ({"rollback_target": None}, "nowhere: no release from before is kept"),
+        (
+            {"rollback_target": None, "rollback_left": "2-b"},
+            "nowhere: no release from before is kept; to 2-b, which a rollback has left, only with -e to=2-b",
+        ),
+    ],
+)
+def test_status_says_where_a_rollback_would_go(more: dict[str, Any], says: str) -> None:
+    state = {
+        "docker": {"available": True, "error": None},
+        "release": {"id": "1-a", "tag": "1", "created_at": "t", "images": {}, "digests": {}},
+        "containers": {}, "lock": None, "switching": False, "history": [], **more,
+    }  # fmt: skip
+    assert f"    a rollback goes to {says}" in status_table(["app1"], {"app1": {"status": state}})
+
+
 def test_files_are_described_and_links_not_followed(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "file").chmod(0o640)
@@ -563,16 +600,19 @@ def test_what_there_is_to_go_back_to_is_listed() -> None:
             "releases": [
                 {"id": "2-b", "current": True, "served_at": "2026-02-02", "missing": []},
                 {"id": "1-a", "current": False, "served_at": "2026-01-02", "missing": ["x"]},
+                {"id": "1-c", "current": False, "served_at": "2026-01-03", "missing": []},
                 {"id": "0-z", "current": False, "served_at": None, "missing": None},
             ],
             "rollback_target": "1-a",
+            "rollback_left": "1-c",
             "history": [{"at": "2026-02-02", "action": "deploy", "release": "2-b", "result": "ok", "by": "ops"}],
         },
         "app1",
     )
-    assert lines[1:4] == [
+    assert lines[1:5] == [
         "    2-b, served last from 2026-02-02, runs",
         "    1-a, served last from 2026-01-02, a rollback goes here, 1 images are not here",
+        "    1-c, served last from 2026-01-03, a rollback has left it",
         "    0-z, never served",
     ]
     assert "deploy 2-b: ok by ops" in lines[-1]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("action", "filter", "lookup")
+KINDS = ("action", "callback", "filter", "lookup")
 LOAD_ALL = """
 import json, sys
 from ansible.plugins import loader

@@ -56,6 +56,8 @@ def test_anything_else_is_refused_with_reason_and_cure(tag: Any, why: str) -> No
         image_tag_kind(tag)
     assert why in str(error.value)
     assert "deploy.yml -e tag=2026.2.20" in str(error.value)
+    # which is refused in its turn
+    assert "or latest" not in str(error.value)
 
 
 @given(st.integers(1000, 9999), st.integers(1, 12), st.integers(0, 10_000))

@@ -52,7 +52,8 @@ class Seen:
     """Everything that was asked of one server. `host` is its name in the inventory, for the cures.
 
     `settings` are what the playbook knows: `base`, `server_name`, `names` (of the public certificate), `https_port`,
-    `frontend_port`, `controller_time` (seconds since 1970, 0 when not told), `now`, `inventory` (what `-i` names).
+    `frontend_port`, `controller_time` (seconds since 1970, 0 when not told), `now`, `inventory` (what `-i` names),
+    `gone_run` (a run of which the controller knows that its process has ended; '' for none).
     """
 
     host: str

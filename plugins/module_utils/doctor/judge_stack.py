@@ -34,8 +34,9 @@ def workers(seen: Seen) -> list[str]:
     return sorted(match[1] for match in names if match)
 
 
-def _filled(match: Match, seen: Seen) -> str:
-    cure = match.signature.cure.replace("{site}", seen.site).replace("{current}", seen.current)
+def filled(match: Match, seen: Seen, site: str = "") -> str:
+    """The cure of a line, with the commands of this server; `site` stands for site.yml where another one does it."""
+    cure = match.signature.cure.replace("{site}", site or seen.site).replace("{current}", seen.current)
     return cure.replace("{renew}", seen.play("playbooks/renew-kubeconfig.yml"))
 
 
@@ -78,7 +79,7 @@ def _with_reason(one: dict[str, Any], status: str, words: str, seen: Seen) -> Fi
         why = "It reached its limit of memory (see the check oom)."
     elif known:
         words += f"; {known[0].signature.meaning}"
-        cure = _filled(known[0], seen)
+        cure = filled(known[0], seen)
     elif one["state"] in ("exited", "created"):
         name = one["service"]
         cure = f"as root on the server: cd {seen.current} && docker compose start {name}; docker compose logs {name}"
@@ -156,7 +157,7 @@ def log_signatures(seen: Seen) -> list[Finding]:
     for match, where in by_name.values():
         text = f"{', '.join(sorted(set(where)))} wrote within the last 15 minutes: {match.signature.meaning}."
         why = "The container runs, but does not do its work, or did not for a while."
-        cure = _filled(match, seen)
+        cure = filled(match, seen)
         found.append(Finding("log_signatures", "warning", text, why, cure, match.signature.name, [match.line]))
     return found or [Finding("log_signatures", "ok", "No known complaint in the last 15 minutes of the logs.")]
 

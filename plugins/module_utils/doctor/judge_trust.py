@@ -8,13 +8,17 @@ from typing import Any
 
 from ansible.module_utils.doctor.finding import Finding, Seen
 from ansible.module_utils.doctor.judge_services import docker_is_down
+from ansible.module_utils.doctor.judge_stack import filled
+from ansible.module_utils.doctor.signatures import matches
 
 DAY = 86400.0
 CERTIFICATE_DAYS, TOKEN_DAYS, BACKUP_DAYS = 14, 3, 2
 LEASE_SECONDS = 1800
 RECOVER = "playbooks/recover-k3s.yml"
 _WELL = frozenset({"ok", "unchanged", "healed", "healthy", "noop"})
-REASON_LENGTH = 300
+REASON_LENGTH = 500
+# phases of a lock in which the server works by itself, whether the process that began it lives or not
+_SERVERS_OWN = ("switching", "restoring")
 _ENDED = {"rolled_back": "failed and was taken back", "removed": "failed and was removed", "failed": "failed"}
 # what that means, by how a deploy or a rollback has ended
 _HALF_DONE = {
@@ -255,6 +259,14 @@ def lock(seen: Seen) -> list[Finding]:
         return [
             Finding("lock", "problem", f"{text}; nothing was heard of it for {silent / 60:.0f} minutes.", why, cure)
         ]
+    if owner["run"] == seen.settings.get("gone_run") and owner.get("phase") not in _SERVERS_OWN:
+        # as the next run will see it, which takes the lock over
+        text = f"{text}; that run is over: its process has ended."
+        if owner.get("action") == "restore":
+            why = "The restore did not end: the data may be incomplete."
+            return [Finding("lock", "problem", text, why, "run the restore again: it takes the lock over by itself")]
+        why = "It was broken off while it prepared: what serves was not touched."
+        return [Finding("lock", "warning", text, why, "deploy again: it takes the lock over by itself")]
     doing = "A restore is at work" if owner.get("action") == "restore" else "A deploy is being prepared"
     why = f"{doing}; another run is refused meanwhile."
     return [Finding("lock", "warning", f"{text}; last heard {silent:.0f} s ago.", why, "wait for it to end")]
@@ -298,6 +310,8 @@ def history(seen: Seen) -> list[Finding]:
         why = _HALF_DONE.get(result if kind == "deploy" else "", "It was not done.")
         again = _again(seen, entry)
         cure = f"cure the cause, then: {again}" if again else "cure the cause and do it again"
+        if known := matches([reason]):
+            cure = filled(known[0], seen, again)
         status = "warning" if result == "rolled_back" or kind == "backup" else "problem"
         found.append(Finding("history", status, text, why, cure, action))
     return found or [

@@ -132,6 +132,12 @@ SIGNATURES = (
         "raise integr8scode_nofile_limit, then: {site}",
     ),
     _signature(
+        "open_files_limit",
+        r"error setting rlimits?\b",
+        "the server, or its hoster, allows a container fewer open files than integr8scode_nofile_limit asks for",
+        "set integr8scode_nofile_limit to at most what `ulimit -Hn` shows as root on the server, then: {site}",
+    ),
+    _signature(
         "processor",
         r"requires a CPU with AVX support|Illegal instruction",
         "the server's processor has no AVX, which MongoDB 5 and newer need",

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.docker_daemon_common import FOREIGN_PACKAGES, DockerDaemonError
+from ansible.module_utils.docker_daemon_common import ENGINE_PACKAGES, FOREIGN_PACKAGES, DockerDaemonError
 from ansible.module_utils.drift import (
     backup,
     cluster,
@@ -107,6 +107,10 @@ def probes(expected: Mapping[str, Any], key: bytes, password: str, limit: float)
     return {name: Probe(question, limit) for name, question in questions.items()}
 
 
+PROJECT = "integr8scode"
+"""The stack's name in Compose."""
+ENGINES = frozenset({*ENGINE_PACKAGES.values(), "moby-engine"})
+"""Packages that hold the Docker Engine."""
 LISTS = frozenset({"disk", "ports", "networks", "volumes", "k3s_certificates"})
 
 
@@ -208,8 +212,12 @@ class Comparer:
             lambda: docker_settings.compare_settings(r, e["docker"], v("settings"), self.key),
         )
         start = (
-            "By hand: systemctl restart docker.service (containers live on); journalctl -u docker -n 50 says "
-            "why it does not answer"
+            r.site("docker")
+            if self.without_engine()
+            else (
+                "By hand: systemctl restart docker.service (containers live on); journalctl -u docker -n 50 says "
+                "why it does not answer"
+            )
         )
         packages = v("packages") or {}
         self._try(
@@ -308,8 +316,41 @@ class Comparer:
             heal,
         )
 
+    def without_engine(self) -> bool:
+        """Whether Docker is known not to be installed."""
+        installed = self.value("packages")
+        return self.value("engine") is None and installed is not None and not ENGINES & set(installed)
+
+    def bare(self) -> bool:
+        """Whether this project is known to have nothing on the server: no release, no history, no container, no k3s."""
+        found, listed = self.value("release"), self.value("containers")
+        if not found or found["link"] or found["others"] or found["folders"] or found["last"]:
+            return False
+        if (self.value("k3s_binary") or {"version": "?"})["version"]:
+            return False
+        if listed is None:
+            return self.without_engine()
+        return not listed["hung"] and all(one["project"] != PROJECT for one in listed["containers"])
+
     def everything(self) -> Comparison:
-        """All of it."""
+        """All of it; of a server that has nothing, that alone."""
+        try:
+            bare = self.bare()
+        except (KeyError, TypeError, AttributeError):
+            # an answer of an unknown form, which its own comparison tells
+            bare = False
+        if bare:
+            self.result.count("release")
+            self.result.add(
+                "release",
+                "the stack",
+                "deployed",
+                expected="a server that was set up",
+                found="nothing was deployed here",
+                cure=self.result.site(),
+                severity="critical",
+            )
+            return self.result
         self.operating_system()
         self.network()
         self.docker()

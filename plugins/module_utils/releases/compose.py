@@ -16,9 +16,30 @@ ENGINE_GONE = re.compile(
     re.IGNORECASE,
 )
 
+PROGRESS = re.compile(
+    r"\s*(?:Container|Network|Volume|Service|Image) \S+\s+"
+    r"(?:Creat|Recreat|Start|Restart|Stopp|Remov|Kill|Pull|Build|Built|Runn|Wait|Health|Exit|Skip|Error|Warning)"
+    r"[a-z]*(?:\s+[\d.]+s)?\s*"
+)
+"""A line of Compose about how far it is: it says nothing of why it stopped."""
+WARNING = re.compile(r'time="[^"]*" level=warning ')
+CURES = {
+    re.compile(r"error setting rlimits?\b"): "This server (or its hoster) allows fewer open files than "
+    "integr8scode_nofile_limit asks for. Cure: set it to at most what `ulimit -Hn` shows as root on the server, and "
+    "run again",
+}
+"""What the words of Docker mean where they do not say it, with the cure."""
+
 
 class ComposeError(Exception):
-    """Compose could not do it; the text is its own, shortened."""
+    """Compose could not do it; the text is its own, shortened.
+
+    said: the text without which command it was; for who ran a program of its own by it. Empty where nothing ran.
+    """
+
+    def __init__(self, text: str, said: str = "") -> None:
+        super().__init__(text)
+        self.said = said
 
 
 class EngineLostError(ComposeError):
@@ -123,7 +144,17 @@ def docker(*arguments: str, timeout: float = 120, name: str = "") -> str:
             raise
     if process.returncode == 0:
         return out
-    said = "\n".join((err.strip() or out.strip()).splitlines()[-12:])
+    said = last_words(err.strip() or out.strip())
     if ENGINE_GONE.search(said):
         raise EngineLostError(said)
-    raise ComposeError(f"`{name}` failed with exit code {process.returncode}: {said}")
+    raise ComposeError(f"`{name}` failed with exit code {process.returncode}: {said}", said)
+
+
+def last_words(text: str) -> str:
+    """What a failed command said, shortened: the error first, and the cure where one is known.
+
+    Compose's progress is left out where anything else was said, and its warnings stand behind the error.
+    """
+    lines = [line for line in text.splitlines() if not PROGRESS.fullmatch(line)] or text.splitlines()
+    lines = sorted(lines[-12:], key=lambda line: bool(WARNING.match(line)))
+    return "\n".join([*lines, *(cure for pattern, cure in CURES.items() if pattern.search(text))])

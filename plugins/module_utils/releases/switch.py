@@ -127,7 +127,9 @@ class Switch:
                 try:
                     self._try(move)
                 except (ComposeError, EngineUnavailableError) as error:
-                    raise RefusedError(f"release {move.release.id} does not fit: {error}") from error
+                    # what the trial says, not which command has run it
+                    why = getattr(error, "said", "") or error
+                    raise RefusedError(f"release {move.release.id} does not fit: {why}") from error
         if self.settings.backup_before and self._has_data():
             with self.journal.step("backup", "dumping MongoDB"):
                 try:

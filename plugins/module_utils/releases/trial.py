@@ -27,6 +27,7 @@ def problems_of(settings: Any, workers: list[str]) -> list[str]:
     :param workers: services that have to have a program.
     """
     problems = []
+    complete = True
     for worker in ["", *workers]:
         override = f"config.{worker}.toml" if worker else None
         try:
@@ -36,7 +37,10 @@ def problems_of(settings: Any, workers: list[str]) -> list[str]:
             problems += [f"{name}: {reason}" for reason in reasons_of(error)]
         program = Path("workers") / f"run_{worker.replace('-', '_')}.py"
         if worker and not program.is_file():
-            problems.append(f"{program} is missing: this release has no {worker}, so it needs another stack")
+            complete = False
+            problems.append(f"{program} is missing: this release has no {worker}")
+    if not complete:
+        problems.append("This version of the project cannot run that release: ship another, or update the project.")
     return problems
 
 

@@ -133,6 +133,7 @@ SAYINGS = {
     "upstream": '2026/02/20 [emerg] 1#1: host not found in upstream "backend" in /etc/nginx/conf.d/default.conf:24',
     "no_room": "write failed: No space left on device",
     "open_files": "OSError: [Errno 24] Too many open files",
+    "open_files_limit": "error during container init: error setting rlimit type 7: operation not permitted: unknown",
     "processor": "MongoDB 5.0+ requires a CPU with AVX support, and your current system does not appear to have that!",
     "certificate": "[ALERT] config : parsing [/etc/edge/haproxy.cfg:38] : unable to load certificate from file",
     "java_memory": "java.lang.OutOfMemoryError: Java heap space",
@@ -595,6 +596,21 @@ def test_a_stale_lock(case: Case, changes: dict[str, Any]) -> None:
     assert "unlock_confirm=app1" in case.only("lock", "problem").cure
 
 
+def test_the_lock_of_a_run_whose_process_has_ended(case: Case) -> None:
+    case.settings["gone_run"] = "r"
+    case.at["records"]["lock"] = dict(OWNER)
+    found = case.only("lock", "warning")
+    assert found.found.endswith("that run is over: its process has ended.")
+    assert found.cure == "deploy again: it takes the lock over by itself"
+    case.at["records"]["lock"] = {**OWNER, "action": "restore"}
+    assert case.only("lock", "problem").cure.startswith("run the restore again")
+    # the server works on without it
+    case.at["records"]["lock"] = {**OWNER, "action": "restore", "phase": "restoring"}
+    assert "A restore is at work" in case.only("lock", "warning").why
+    case.at["records"]["lock"] = {**OWNER, "run": "another"}
+    assert case.only("lock", "warning").cure == "wait for it to end"
+
+
 def test_a_restore_s_lock(case: Case) -> None:
     case.at["records"]["lock"] = {**OWNER, "action": "restore", "phase": "restoring"}
     assert "A restore is at work" in case.only("lock", "warning").why
@@ -632,6 +648,22 @@ def test_of_a_deploy_that_failed_the_first_line_is_told_and_the_command_that_doe
     assert found.cure == (
         "cure the cause, then: ansible-playbook -i inventories/production -i 'my hosts.yml' deploy.yml --limit app1 "
         "-e tag=sha-0123abc"
+    )
+
+
+def test_of_a_deploy_that_failed_by_a_known_cause_the_cure_is_told(case: Case) -> None:
+    said = (
+        "`docker compose up` failed with exit code 1: Error response from daemon: failed to create task for container: "
+        "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: "
+        "error during container init: error setting rlimit type 7: operation not permitted: unknown"
+    )
+    entry = {"action": "deploy", "result": "removed", "release": "2026.2.20-564312bf9efa", "message": f"{said}\nmore"}
+    case.at["records"]["history"].append(entry)
+    found = case.only("history", "problem")
+    assert found.found.endswith(f"{said}.")
+    assert found.cure == (
+        "set integr8scode_nofile_limit to at most what `ulimit -Hn` shows as root on the server, then: "
+        "ansible-playbook deploy.yml --limit app1 -e tag=2026.2.20"
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from ansible.module_utils import kubernetes_access_client
 from ansible.module_utils.drift import (
     cluster,
     collect,
@@ -603,6 +604,15 @@ def test_a_certificate_of_k3s_that_cannot_be_read_is_told(monkeypatch: pytest.Mo
     monkeypatch.setattr(expiry, "read_certificates", lambda: read)
     found = {one["path"]: one.get("broken", False) for one in expiry.collect_k3s_certificates()}
     assert found == {"/k3s/server/tls/a.crt": False, "/k3s/server/tls/b.crt": True}
+
+
+def test_a_kubeconfig_on_a_server_without_pyyaml_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(kubernetes_access_client, "yaml", None)
+    expected = {"admin_kubeconfig": str(tmp_path / "k3s.yaml"), "workers": ["one", "two"], "directory": str(tmp_path)}
+    (tmp_path / "one.yaml").write_text("apiVersion: v1\n")
+    found = expiry.collect_kubeconfigs(expected)["workers"]
+    assert "python3-yaml is not installed" in found["one"]["problem"]
+    assert found["two"] == {"path": str(tmp_path / "two.yaml"), "access": None, "problem": ""}
 
 
 def test_the_release_of_the_program_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -626,7 +626,7 @@ class FakeServer:
             raise EngineLostError("Cannot connect to the Docker daemon. Is the docker daemon running?")
         for pattern, said in self.failing.items():
             if pattern in what:
-                raise ComposeError(f"`docker {name}` failed with exit code 1: {said}")
+                raise ComposeError(f"`docker {name}` failed with exit code 1: {said}", said)
         if arguments[0] == "run":
             mounted = next(one.split(":")[0] for one in arguments if one.endswith(":/etc/edge/haproxy.cfg:ro"))
             if "BROKEN" in Path(mounted).read_text():

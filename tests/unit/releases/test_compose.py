@@ -115,6 +115,65 @@ def test_a_failure_shows_the_last_lines_and_which_command_it_was(program: FakeDo
     assert not isinstance(told.value, EngineLostError)
 
 
+RLIMIT = (
+    "Error response from daemon: failed to create task for container: failed to create shim task: OCI runtime create "
+    "failed: runc create failed: unable to start container process: error during container init: error setting rlimit "
+    "type 7: operation not permitted: unknown"
+)
+PROGRESS = """ Network integr8scode  Creating
+ Network integr8scode  Created
+ Volume "integr8scode_mongo"  Created
+ Container integr8scode-mongo-1  Running
+ Container integr8scode-kafka-1  Creating
+ Container integr8scode-kafka-1  Recreate
+ Container integr8scode-kafka-1 Starting 0.3s
+ Container integr8scode-kafka-1  Waiting
+ Container integr8scode-mongo-1  Healthy
+ Container integr8scode-mongo-1  Error
+"""
+
+
+def says(program: FakeDocker, text: str) -> None:
+    (program.folder / "said").write_text(text)
+    program.does(f"cat {program.folder}/said >&2; exit 1")
+
+
+def test_the_error_stands_before_progress_and_warnings(program: FakeDocker, compose: Compose) -> None:
+    says(program, f'time="2026-02-20" level=warning msg="a variable"\n{PROGRESS}{PROGRESS}no such image: x\n')
+    with pytest.raises(ComposeError) as told:
+        compose.up(["kafka"])
+    assert str(told.value).splitlines() == [
+        "`docker compose up` failed with exit code 1: no such image: x",
+        'time="2026-02-20" level=warning msg="a variable"',
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["Container integr8scode-kafka-1 Error response from daemon: no", "container integr8scode-mongo-1 exited (1)"],
+)
+def test_an_error_that_begins_like_progress_is_none(program: FakeDocker, compose: Compose, said: str) -> None:
+    says(program, f"{PROGRESS}{said}\n")
+    with pytest.raises(ComposeError) as told:
+        compose.up(["kafka"])
+    assert told.value.said == said
+
+
+def test_progress_is_shown_where_nothing_else_was_said(program: FakeDocker, compose: Compose) -> None:
+    says(program, " Container integr8scode-kafka-1  Creating\n")
+    with pytest.raises(ComposeError, match="Container integr8scode-kafka-1  Creating"):
+        compose.up(["kafka"])
+
+
+def test_more_open_files_than_the_server_allows_have_a_cure(program: FakeDocker, compose: Compose) -> None:
+    says(program, f"{PROGRESS}{RLIMIT}\n")
+    with pytest.raises(ComposeError) as told:
+        compose.up(["kafka"])
+    first, cure = str(told.value).splitlines()
+    assert first.endswith(RLIMIT)
+    assert "integr8scode_nofile_limit" in cure
+
+
 def test_what_is_said_on_the_other_channel_counts_when_nothing_else_is(program: FakeDocker, compose: Compose) -> None:
     program.does("echo said; exit 1")
     with pytest.raises(ComposeError, match="exit code 1: said"):

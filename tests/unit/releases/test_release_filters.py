@@ -57,7 +57,16 @@ def test_a_tag_that_runs_means_its_other_release() -> None:
     ("more", "to", "says"),
     [
         ({}, "2026.2.1", "2026.2.1 is not kept. To get it from the registry: ansible-playbook deploy.yml"),
-        ({"rollback_target": None}, "", "no release that served before 2026.2.20-b is kept"),
+        (
+            {"rollback_target": None},
+            "",
+            "no release that served before 2026.2.20-b is kept. To ship another one: ansible-playbook deploy.yml",
+        ),
+        (
+            {"rollback_target": None, "rollback_left": "2026.2.19-c"},
+            "",
+            "a rollback does not go forward again to 2026.2.19-c, which a rollback has left",
+        ),
         ({"release": None}, "", "nothing is deployed here"),
     ],
 )
@@ -65,7 +74,9 @@ def test_what_is_not_kept_is_refused_and_what_is_named(more: dict[str, Any], to:
     choice = filters.choose_rollback(state(**more), to)
     assert choice["release"] is None
     assert says in choice["problem"]
-    assert "Kept on this server: 2026.2.21-d, 2026.2.20-b, 2026.2.19-c, 2026.2.19-a." in choice["problem"]
+    running = [] if more.get("release", "?") else ["2026.2.20-b"]
+    names = ", ".join([*running, "2026.2.19-c", "2026.2.19-a"])
+    assert choice["problem"].endswith(f"Kept on this server of those that have served: {names}.")
 
 
 def test_releases_that_could_run_at_once_are_those_whose_images_are_here() -> None:
@@ -160,21 +171,29 @@ HELD = {
 }
 
 
+SWITCHING = {**HELD, "owner": {"run": RUN, "phase": "switching"}}
+
+
 @pytest.mark.parametrize(
     ("found", "says"),
     [
         ({"owner": None, "description": ""}, "app1: nobody holds the lock."),
         ({**HELD, "stale": "its process has ended"}, "That run is over: its process has ended."),
         ({**HELD, "owner": {"action": "restore"}, "stale": "ended"}, "the data may be incomplete: run it again."),
-        ({**HELD, "holder_lives": True}, "Its process works on this machine."),
-        ({**HELD, "holder_lives": None}, "Whether it lives is not known here"),
+        ({**HELD, "holder_lives": True}, "Its process works on this machine"),
+        ({**HELD, "holder_lives": None}, "Whether it lives is not known here: it began on another machine"),
+        ({**SWITCHING, "holder_lives": False}, "The process that began it, on this machine, has ended"),
+        ({**SWITCHING, "holder_lives": None}, "The server switches between releases at this moment, by itself"),
+        ({**SWITCHING, "holder_lives": True}, "The process that began it works on this machine."),
         ({"locked": True, "owner": None, "msg": "Nothing was changed. It cannot be understood."}, "app1: It cannot be"),
     ],
 )
 def test_a_lock_is_shown(found: dict[str, Any], says: str) -> None:
     text = "\n".join(filters.lock_sentences(found, "app1"))
     assert says in text
-    assert ("unlock_confirm=app1" in text) == ("nobody" not in text)
+    # offered where it is not refused
+    removable = "nobody" not in text and not filters.unlock_problems(found, "app1", "app1", False)
+    assert ("unlock_confirm=app1" in text) == removable
 
 
 @pytest.mark.parametrize(

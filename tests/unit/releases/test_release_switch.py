@@ -564,6 +564,7 @@ def test_a_switch_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> Non
         ("started", None), ("followed", 0), ("followed", 70),
     ]  # fmt: skip
     assert asked.shown == [
+        "  app1 works by itself from here on: Ctrl-C does not stop the switch; playbooks/status.yml says what runs.",
         "  app1    1.5 s  backend          a new backend",
         "  app1    1.5 s  backend          done, 6.1 s",
     ]
@@ -573,7 +574,9 @@ def test_a_switch_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> Non
     "answer", [{"failed": True, "msg": "no"}, {"done": True, "changed": False}, {"unreachable": True, "msg": "gone"}]
 )
 def test_what_ends_at_once_is_handed_on(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None:
-    assert Asked(monkeypatch, answer).run() == answer
+    asked = Asked(monkeypatch, answer)
+    assert asked.run() == answer
+    assert asked.shown == []
 
 
 def test_a_lost_connection_is_made_again_and_nothing_is_said_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -584,7 +587,7 @@ def test_a_lost_connection_is_made_again_and_nothing_is_said_twice(monkeypatch: 
     assert asked.run()["result"] == "ok"
     assert asked.resets == 2
     assert [call.get("after") for call in asked.calls[2:]] == [70, 70, 70, 70]
-    assert len(asked.shown) == 1
+    assert len(asked.shown) == 2
 
 
 def test_a_server_that_stays_away_is_told_and_where_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -614,6 +617,8 @@ def test_a_task_hands_back_after_its_time_and_another_goes_on(monkeypatch: pytes
     }  # fmt: skip
     asked = Asked(monkeypatch, {"done": False, "lines": [], "after": 210}, ENDED, state="followed", after=210)
     answer = asked.run()
+    # the first task has said it
+    assert asked.shown == []
     assert (answer["result"], answer.get("failed")) == ("ok", None)
     assert [(call["state"], call["after"]) for call in asked.calls] == [("followed", 210)] * 2
 

@@ -508,7 +508,7 @@ def test_a_release_that_does_not_fit_is_refused(server: FakeServer) -> None:
     outcome = server.switch("two")
     refused(server, outcome, ids=server.ids())
     assert outcome.release == "one"
-    assert "run_coordinator.py is missing" in outcome.cause
+    assert outcome.cause == "release two does not fit: run_coordinator.py is missing"
     assert outcome.sentences[-1] == "Release one serves on."
     assert server.current == "one"
 

@@ -50,7 +50,10 @@ def test_a_release_without_a_worker_is_named(project_root: Path, application: Pa
     (application / "config.coordinator.toml").touch()
     answer = trial(project_root, application, "k8s-worker", "coordinator")
     assert answer.returncode == 1
-    assert "run_coordinator.py is missing: this release has no coordinator" in answer.stderr
+    assert answer.stderr.splitlines() == [
+        "workers/run_coordinator.py is missing: this release has no coordinator",
+        "This version of the project cannot run that release: ship another, or update the project.",
+    ]
 
 
 def test_settings_that_do_not_load_are_named_without_their_value(project_root: Path, application: Path) -> None:
