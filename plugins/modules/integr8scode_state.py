@@ -219,6 +219,7 @@ server:
 import time
 from pathlib import Path
 
+from ansible.module_utils.atomic_files import MASK
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.history import read_history
 from ansible.module_utils.preflight.look import look
@@ -268,7 +269,11 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    parameters = module.params
+    parameters = dict(module.params)
+    if parameters["mongo_root_password"] is not None:
+        # it is never returned; masked, one that is a common word would be masked inside of paths and names too
+        module.params["mongo_root_password"] = MASK
+        module.no_log_values.discard(parameters["mongo_root_password"])
     base = Path(parameters["base"])
     try:
         release = releases.read_release(base)

@@ -173,6 +173,15 @@ def test_another_login_of_mongo_is_found_and_not_shown(tmp_path: Path, run_modul
     assert asked(mongo_root_password="canary-2") == []
 
 
+def test_a_password_that_is_a_common_word_spoils_no_path(tmp_path: Path, run_module: Any) -> None:
+    (tmp_path / "marker").write_text("x")
+    name = str(tmp_path / "marker")
+    given = {"base": str(tmp_path), "files": [name], "mongo_root_password": "marker"}
+    answer = run_module("integr8scode_state", given)
+    assert name in answer["files"]
+    assert answer["invocation"]["module_args"]["mongo_root_password"] != "marker"
+
+
 def test_works_without_docker(tmp_path: Path, run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_engine(timeout: int) -> None:
         raise EngineUnavailableError("python3-docker is missing")
