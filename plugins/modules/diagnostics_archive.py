@@ -87,7 +87,7 @@ DOCTOR: dict[str, Any] = {
     "base": "/opt/integr8scode", "project": "integr8scode", "checks": [], "server_name": "", "names": [],
     "https_port": 443, "frontend_port": 5001, "kubeconfigs": "/opt/integr8scode/kubeconfig",
     "backups": "/var/backups/integr8scode", "node_ip": "", "controller_time": 0, "limit_seconds": 15,
-    "inventory": [],
+    "inventory": [], "gone_run": "",
 }  # fmt: skip
 
 
