@@ -92,13 +92,18 @@ def _unknown(findings: list[Mapping[str, Any]]) -> list[str]:
     return [f"  UNKNOWN [{', '.join(dict.fromkeys(checks))}] {reason}" for reason, checks in by_reason.items()]
 
 
+def _counted(status: str, number: int) -> str:
+    several = status + ("s" if status != "unknown" and number > 1 else "")
+    return f"{number} {several}"
+
+
 def doctor_text(document: Mapping[str, Any]) -> str:
     """Return the document as text: what is wrong first, with its cure; what is well in one line."""
     lines = []
     for server in document["servers"]:
         bad = [one for one in server["findings"] if one["status"] != "ok"]
-        counts = [f"{sum(one['status'] == status for one in bad)} {status}" for status in _ORDER[:3]]
-        told = ", ".join(one for one in counts if not one.startswith("0 ")) or "nothing is wrong"
+        counts = {status: sum(one["status"] == status for one in bad) for status in _ORDER[:3]}
+        told = ", ".join(_counted(*one) for one in counts.items() if one[1]) or "nothing is wrong"
         seconds = f" ({server['seconds']} s)" if server["reached"] else ""
         lines.append(f"{server['host']}: {told}{seconds}")
         for finding in bad:

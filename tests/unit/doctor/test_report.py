@@ -113,6 +113,8 @@ def test_the_worst_server_first_and_each_problem_with_its_cure() -> None:
     assert "      cure: restart it" in lines
     assert "      said: last words" in lines
     assert "  well: disk" in lines
+    twice = {**ANSWER, "findings": [PROBLEM.as_dict(), PROBLEM.as_dict()]}
+    assert doctor_text(doctor_document(["b"], hostvars(b=twice))).startswith("b: 2 problems (2.5 s)")
     assert "a: nothing is wrong (2.5 s)" in lines
     assert lines[-1] == "Not reached: c"
     assert "c cannot be reached by ssh: No route" in text
