@@ -107,8 +107,6 @@ def probes(expected: Mapping[str, Any], key: bytes, password: str, limit: float)
     return {name: Probe(question, limit) for name, question in questions.items()}
 
 
-PROJECT = "integr8scode"
-"""The stack's name in Compose."""
 ENGINES = frozenset({*ENGINE_PACKAGES.values(), "moby-engine"})
 """Packages that hold the Docker Engine."""
 LISTS = frozenset({"disk", "ports", "networks", "volumes", "k3s_certificates"})
@@ -321,36 +319,8 @@ class Comparer:
         installed = self.value("packages")
         return self.value("engine") is None and installed is not None and not ENGINES & set(installed)
 
-    def bare(self) -> bool:
-        """Whether this project is known to have nothing on the server: no release, no history, no container, no k3s."""
-        found, listed = self.value("release"), self.value("containers")
-        if not found or found["link"] or found["others"] or found["folders"] or found["last"]:
-            return False
-        if (self.value("k3s_binary") or {"version": "?"})["version"]:
-            return False
-        if listed is None:
-            return self.without_engine()
-        return not listed["hung"] and all(one["project"] != PROJECT for one in listed["containers"])
-
     def everything(self) -> Comparison:
-        """All of it; of a server that has nothing, that alone."""
-        try:
-            bare = self.bare()
-        except (KeyError, TypeError, AttributeError):
-            # an answer of an unknown form, which its own comparison tells
-            bare = False
-        if bare:
-            self.result.count("release")
-            self.result.add(
-                "release",
-                "the stack",
-                "deployed",
-                expected="a server that was set up",
-                found="nothing was deployed here",
-                cure=self.result.site(),
-                severity="critical",
-            )
-            return self.result
+        """All of it."""
         self.operating_system()
         self.network()
         self.docker()

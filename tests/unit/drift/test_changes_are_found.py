@@ -15,7 +15,7 @@ from ansible.module_utils.drift.stack import PROFILE_VOLUMES
 from ansible.plugins.filter.drift_cures import CURES
 
 from tests.unit.drift import clean_server as server
-from tests.unit.drift.clean_server import DAY, KEY, NOW, RELEASE, answers, compare, container
+from tests.unit.drift.clean_server import DAY, KEY, NOW, answers, compare, container
 from tests.unit.support.fake_kubernetes import Authority
 
 Change = Callable[[dict[str, Any]], Any]
@@ -665,49 +665,6 @@ def test_a_server_without_release_is_told_what_to_run() -> None:
     found["wanted"] = {"value": None, "why": "no release was deployed", "seconds": 0.0}
     result = compare(found)
     assert "release:current#missing" in {one["id"] for one in result["findings"]}
-
-
-def bare_server() -> dict[str, Any]:
-    """As a hoster hands it over: no Docker, no k3s, nothing of this project."""
-    found = silent("engine", "containers", "networks", "volumes", "wanted", "cluster", "kubeconfigs", "certificates")
-    found["release"]["value"] |= {
-        "link": None, "record": None, "id": "", "texts": {}, "files": {}, "others": {}, "folders": [], "last": None,
-    }  # fmt: skip
-    found["packages"]["value"] = {}
-    found["k3s_binary"]["value"] = {"version": ""}
-    return found
-
-
-def another_project(**differs: Any) -> dict[str, Any]:
-    return {"value": {"containers": [{**container("redis"), **differs}], "hung": {}}, "why": "", "seconds": 0.0}
-
-
-def test_of_a_server_that_has_nothing_one_thing_is_said() -> None:
-    found = bare_server()
-    (finding,) = compare(found)["findings"]
-    assert (finding["found"], finding["severity"]) == ("nothing was deployed here", "critical")
-    assert finding["cure"] == f"{PLAYBOOK} playbooks/site.yml --limit app1"
-    # somebody else's containers are none of this project's
-    found["containers"] = another_project(project="shop")
-    assert len(compare(found)["findings"]) == 1
-
-
-@pytest.mark.parametrize(
-    "rest",
-    [
-        put("k3s_binary|version", "v1.34.4+k3s1"),
-        put("release|last", {"action": "deploy"}),
-        put("release|others", {RELEASE: True}),
-        put("release|link", {"kind": "link", "target": "releases/gone"}),
-        # whether there are containers is not known
-        put("packages|docker.io", {"version": "26", "want": "hold"}),
-        put("containers", another_project(project="integr8scode")),
-    ],
-)
-def test_of_a_server_that_has_a_rest_everything_is_said(rest: Change) -> None:
-    found = bare_server()
-    rest(found)
-    assert len(compare(found)["findings"]) > 10
 
 
 def test_an_engine_that_is_not_installed_is_not_restarted() -> None:
