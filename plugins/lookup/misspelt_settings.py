@@ -42,6 +42,14 @@ ALIKE = 0.85
 """So much of what follows the role's name must be the same (difflib's ratio)."""
 
 
+def _with_another_beginning(name: str, role: str) -> str:
+    """A name as it would be with this role's name in front, where what stands there is almost that; "" elsewhere."""
+    words = name.split("_")
+    count = role.count("_") + 1
+    begin, end = "_".join(words[:count]), "_".join(words[count:])
+    return f"{role}_{end}" if difflib.SequenceMatcher(None, begin, role).ratio() >= ALIKE else ""
+
+
 def misspelt(names: Iterable[str], settings: Mapping[str, set[str]]) -> list[str]:
     """Sentences about names that are almost those of settings.
 
@@ -53,6 +61,8 @@ def misspelt(names: Iterable[str], settings: Mapping[str, set[str]]) -> list[str
         for role, own in settings.items():
             begin = f"{role}_"
             if not name.startswith(begin):
+                if (meant := _with_another_beginning(name, role)) in own:
+                    found.append(f"no setting is named {name}, so no role reads it. Is {meant} meant?")
                 continue
             ends = [one.removeprefix(begin) for one in sorted(own) if one.startswith(begin)]
             alike = difflib.get_close_matches(name.removeprefix(begin), ends, 1, ALIKE)

@@ -25,6 +25,8 @@ def told(*names: str) -> list[str]:
         ("docker_registry_mirror", "docker_registry_mirrors"),
         ("k3s_tls_san", "k3s_tls_sans"),
         ("backup_age_recipient", "backup_age_recipients"),
+        ("intger8scode_https_port", "integr8scode_https_port"),
+        ("recover_k3_delete_cluster", "recover_k3s_delete_cluster"),
     ],
 )
 def test_what_is_almost_a_setting_is_told(name: str, meant: str) -> None:
@@ -33,7 +35,15 @@ def test_what_is_almost_a_setting_is_told(name: str, meant: str) -> None:
 
 def test_settings_and_other_variables_are_no_business_of_it() -> None:
     assert (
-        told("integr8scode_public_names", "k3s_tokens_of_all", "docker", "ansible_host", "app1_public_name", "tag")
+        told(
+            "integr8scode_public_names",
+            "k3s_tokens_of_all",
+            "docker",
+            "ansible_host",
+            "app1_public_name",
+            "tag",
+            "vault_k3s_token",
+        )
         == []
     )
 
