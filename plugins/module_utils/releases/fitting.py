@@ -24,7 +24,7 @@ PORTS = ("HTTPS_PORT", "FRONTEND_PORT", "EDGE_ADMIN_PORT")
 
 
 class RefusedError(Exception):
-    """The release cannot be switched to; nothing was changed."""
+    """The release cannot be switched to; nothing that runs was changed."""
 
 
 def refuse_misfit(release: Release, layout: Layout, stack: Stack) -> None:

@@ -12,6 +12,9 @@ from ansible.module_utils.integr8scode_docker import docker_errors
 from ansible.module_utils.releases.layout import Layout, Release
 from ansible.module_utils.releases.targets import rollback_target
 
+FEWEST = 2
+"""Releases that are kept at least: the running one, and where a rollback goes."""
+
 
 def last_served(history: Iterable[dict[str, Any]]) -> list[str]:
     """Ids of releases that were switched to with success, the latest first, each once."""
@@ -42,7 +45,7 @@ def split(
         return (release.id != current, release.id != target, place, releases.index(release))
 
     ranked = sorted(releases, key=rank)
-    return ranked[: max(keep, 2)], ranked[max(keep, 2) :]
+    return ranked[: max(keep, FEWEST)], ranked[max(keep, FEWEST) :]
 
 
 def digest_references(releases: Iterable[Release]) -> set[str]:

@@ -25,11 +25,13 @@ from ansible.module_utils.releases.job import Job, Outcome
 from ansible.module_utils.releases.journal import Journal
 from ansible.module_utils.releases.layout import Layout, Release, UnknownReleaseError
 from ansible.module_utils.releases.move import Move
-from ansible.module_utils.releases.prune import prune
+from ansible.module_utils.releases.prune import FEWEST, prune
 from ansible.module_utils.releases.targets import has_served
 from ansible.module_utils.releases.verify import VerificationError, Verifier
 
 MEGABYTE = 1024 * 1024
+UNTOUCHED = "Nothing that runs was changed."
+"""Of what is refused here; images and the release's files were brought to the server before."""
 UNDO_STABLE_SECONDS = 5.0
 """A release that ran before is watched this long after it was put back."""
 
@@ -73,7 +75,7 @@ class Switch:
         except (lock.LockedError, OSError) as error:
             # before anything else was done: the lock cannot be had
             cause = str(error).removeprefix("Nothing was changed. ")
-            outcome = Outcome("refused", self._serving(), cause, ["Nothing was changed.", cause])
+            outcome = Outcome("refused", self._serving(), cause, [UNTOUCHED, cause, *self._stays()])
         outcome = Outcome(
             outcome.result,
             outcome.release,
@@ -224,7 +226,19 @@ class Switch:
         serving = "What runs was left as it is." if self._served_before() else "Nothing was deployed before."
         if self.previous is not None:
             serving = f"Release {self.previous.id} serves on."
-        return Outcome("refused", self._serving(), cause, ["Nothing was changed.", cause, serving])
+        return Outcome("refused", self._serving(), cause, [UNTOUCHED, cause, serving, *self._stays()])
+
+    def _stays(self) -> list[str]:
+        """What a refused deploy has brought to the server all the same, and how it goes away."""
+        path = self.layout.releases / self.job.release
+        if self.job.action != "deploy" or self._serving() == self.job.release or not path.is_dir():
+            return []
+        leftovers = (
+            f"What was made ready for it stays: its images, and its files in {path}. A later deploy or rollback that "
+            f"ends well removes what only it has, once more than {max(self.settings.keep_releases, FEWEST)} releases "
+            "are kept; one that never served goes first."
+        )
+        return [leftovers]
 
     def _back(self, move: Move | None, cause: str) -> Outcome:
         if move is None or not self._changes:

@@ -489,12 +489,12 @@ def test_data_that_nothing_can_dump_are_not_left_undumped(server: FakeServer, mo
     assert (outcome.result, outcome.cause) == ("refused", "the backup before the deploy failed: MongoDB does not run")
 
 
-# -- refused: nothing is changed
+# -- refused: nothing that runs is changed
 
 
 def refused(server: FakeServer, outcome: Any, *, ids: set[int]) -> None:
     assert outcome.result == "refused"
-    assert outcome.sentences[0] == "Nothing was changed."
+    assert outcome.sentences[0] == "Nothing that runs was changed."
     assert server.ids() == ids
     assert changes(server.log) == []
     assert unlocked(server)
@@ -509,8 +509,39 @@ def test_a_release_that_does_not_fit_is_refused(server: FakeServer) -> None:
     refused(server, outcome, ids=server.ids())
     assert outcome.release == "one"
     assert outcome.cause == "release two does not fit: run_coordinator.py is missing"
-    assert outcome.sentences[-1] == "Release one serves on."
+    assert outcome.sentences[2] == "Release one serves on."
     assert server.current == "one"
+    # its images were pulled and its files written before
+    assert f"its images, and its files in {server.base}/releases/two." in outcome.sentences[3]
+    assert "once more than 5 releases are kept" in outcome.sentences[3]
+
+
+@pytest.mark.parametrize(("keep", "told"), [(3, 3), (1, 2)])
+def test_what_a_refused_deploy_leaves_goes_as_it_is_told(server: FakeServer, keep: int, told: int) -> None:
+    server.deployed("one")
+    server.release("bad")
+    server.failing["run --rm --no-deps --no-TTY --volume"] = "no"
+    outcome = server.switch("bad", keep_releases=keep)
+    assert f"once more than {told} releases are kept; one that never served goes first." in outcome.sentences[-1]
+    server.failing.clear()
+    for name in ("two", "three")[: told - 1]:
+        assert (server.base / "releases/bad").exists()
+        server.release(name)
+        assert server.switch(name, keep_releases=keep).result == "ok"
+    assert not (server.base / "releases/bad").exists()
+    assert (server.base / "releases/one").exists()
+
+
+def test_a_refusal_of_what_was_there_before_says_nothing_of_leftovers(server: FakeServer) -> None:
+    server.deployed("one")
+    server.deployed("two")
+    server.failing["run --rm --no-deps --no-TTY --volume"] = "no"
+    # so that the same release has something to replace
+    server.running("backend")[0].status = "exited"
+    for name, action in (("one", "rollback"), ("two", "deploy")):
+        outcome = server.switch(name, action)
+        refused(server, outcome, ids=server.ids())
+        assert outcome.sentences[-1] == "Release two serves on."
 
 
 def test_a_refused_first_deploy_leaves_not_even_a_network(server: FakeServer) -> None:
@@ -519,7 +550,7 @@ def test_a_refused_first_deploy_leaves_not_even_a_network(server: FakeServer) ->
     outcome = server.switch("one")
     refused(server, outcome, ids=set())
     assert server.log == ["down"]
-    assert outcome.sentences[-1] == "Nothing was deployed before."
+    assert outcome.sentences[2] == "Nothing was deployed before."
 
 
 def test_a_release_that_is_not_there_is_refused(server: FakeServer) -> None:
@@ -527,6 +558,7 @@ def test_a_release_that_is_not_there_is_refused(server: FakeServer) -> None:
     outcome = server.switch("two")
     refused(server, outcome, ids=server.ids())
     assert "kept: one" in outcome.cause
+    assert outcome.sentences[-1] == "Release one serves on."
 
 
 def test_a_dump_that_fails_stops_the_deploy(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -551,7 +583,7 @@ def test_who_has_lost_the_lock_changes_nothing(server: FakeServer, monkeypatch: 
 
     monkeypatch.setattr(lock, "beat", lost)
     outcome = server.switch("two")
-    assert outcome.sentences == ["Nothing was changed.", "Another run has it."]
+    assert outcome.sentences[:2] == ["Nothing that runs was changed.", "Another run has it."]
     assert changes(server.log) == []
 
 
@@ -888,7 +920,7 @@ def test_a_current_that_is_no_link_is_refused_before_anything_is_done(server: Fa
     outcome = server.switch("two")
     assert outcome.result == "refused"
     assert server.log == []
-    assert outcome.sentences[0] == "Nothing was changed."
+    assert outcome.sentences[0] == "Nothing that runs was changed."
     link = f"ln -s releases/ID {server.base}/current, where ID is the folder in {server.base}/releases that runs"
     assert f"mv {server.base}/current {server.base}/current.copy && {link}" in outcome.cause
     assert outcome.sentences[2] == "What runs was left as it is."
