@@ -20,6 +20,11 @@ def _digest(image: str | None) -> str:
     return (image or "").partition("@sha256:")[2][:12]
 
 
+def _tag(image: str) -> str:
+    """The tag of a reference, pinned or not."""
+    return image.partition("@")[0].rpartition("/")[2].partition(":")[2]
+
+
 def _services(state: dict[str, Any]) -> list[str]:
     return sorted(set((state["release"] or {}).get("images") or {}) - ONE_SHOTS | set(state["containers"]))
 
@@ -189,8 +194,26 @@ def status_document(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> dict[s
     return {"hosts": document}
 
 
+def _unlike_what_runs(release: Mapping[str, Any], running: Mapping[str, Any]) -> list[str]:
+    """The line that says what of a kept release is not as in the one that runs; none where that is not known."""
+    differs = release.get("differs")
+    if differs is None:
+        return []
+    services, other_tag = differs["images"], release["tag"] != running.get("tag")
+    if other_tag:
+        # of images that bear the tag, it says enough
+        tagged = {name for name, image in release["images"].items() if _tag(image) == release["tag"]}
+        services = [name for name in services if name not in tagged]
+    parts = {"images of": services, "files": differs["files"], "variables": differs["environment"]}
+    said = [
+        *(["the tag"] if other_tag else []),
+        *(f"{part} {', '.join(names)}" for part, names in parts.items() if names),
+    ]
+    return [f"        unlike what runs: {'; '.join(said) or 'nothing but its id'}"]
+
+
 def rollback_list(state: dict[str, Any], host: str) -> list[str]:
-    """Return where a server could go back to, and what happened to it, as lines.
+    """Return where a server could go back to, what of it is unlike what runs, and what happened, as lines.
 
     :param state: the answer of the module ``integr8scode_state``.
     """
@@ -207,6 +230,7 @@ def rollback_list(state: dict[str, Any], host: str) -> list[str]:
             marks.append(f"{len(release['missing'])} images are not here")
         served = f"served last from {release['served_at']}" if release["served_at"] else "never served"
         lines.append(f"    {release['id']}, {served}{''.join(', ' + mark for mark in marks)}")
+        lines += _unlike_what_runs(release, state.get("release") or {})
     lines.append("  history, the newest first")
     return lines + [_history_line(entry) for entry in reversed(state["history"])]
 

@@ -167,8 +167,9 @@ memory:
   returned: always
 releases:
   description: The releases that are kept, the newest first; each with id, tag, created_at, by, commit, served_at (when
-    it was last switched to, or null), current, images, digests, missing (images that the server has not, null where
-    Docker does not say).
+    it was last switched to, or null), current, differs (names of what is not as in the running one, as lists C(images)
+    of services, C(files) and C(environment) of variables; null for the running one and where it is not known), images,
+    digests, missing (images that the server has not, null where Docker does not say).
   type: list
   returned: always
 rollback_target:

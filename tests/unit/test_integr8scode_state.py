@@ -30,6 +30,7 @@ from ansible.plugins.filter.status_table import (
 
 from tests.unit.support.fake_kubernetes import FakeKubernetes
 from tests.unit.support.kubernetes_access_role import definitions
+from tests.unit.test_release_bundle import arguments
 
 WORKERS = ["k8s-worker", "pod-monitor"]
 
@@ -601,6 +602,56 @@ def test_the_document_for_programs_names_every_server() -> None:
     assert hosts["app1"]["release"]["since"] == "2026-01-02"
     assert hosts["app1"]["rollback_target"] == "0-z"
     assert (hosts["app2"]["reachable"], hosts["app3"]["release"]) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"images": {"backend": f"r/backend:2026.2.20@sha256:{'b' * 64}"}}, "images of backend"),
+        ({"files": [{"name": "config.toml", "variable": "CONFIG_TOML", "content": "canary"}]}, "files config.toml"),
+        ({"compose": "services: {}  # canary", "edge_config": "canary"}, "files docker-compose.yaml, haproxy.cfg"),
+        ({"environment": {"NEW": "canary", "WEB_CONCURRENCY": 3}}, "variables NEW, WEB_CONCURRENCY"),
+        ({"environment": {}, "files": []}, "files config.toml; variables WEB_CONCURRENCY"),
+        # the images that bear the tag differ with it
+        ({"tag": "2026.2.19", "images": {"backend": "r:5000/backend:2026.2.19@sha256:cc"}}, "the tag"),
+        (
+            {"tag": "2026.2.19", "images": {"backend": "r/b:2026.2.19@sha256:c", "mongo": "mongo:8.1@sha256:d"}},
+            "the tag; images of mongo",
+        ),
+    ],
+)
+def test_what_of_a_kept_release_is_unlike_the_one_that_runs_is_listed(
+    tmp_path: Path, run_module: Any, run_part: Any, changes: dict[str, Any], says: str
+) -> None:
+    running = run_part("bundle", arguments(tmp_path))["id"]
+    (tmp_path / "current").symlink_to(f"releases/{running}")
+    other = run_part("bundle", arguments(tmp_path, **changes))["id"]
+    state = run_module("integr8scode_state", {"base": str(tmp_path)})
+    lines = rollback_list(state, "app1")
+    # values are never told
+    assert "canary" not in json.dumps(state)
+    assert lines[lines.index(f"    {other}, never served") + 1] == f"        unlike what runs: {says}"
+    assert sum("unlike" in line for line in lines) == 1
+    # as well without the running one's record
+    (tmp_path / "current/release.json").write_text("{")
+    state = run_module("integr8scode_state", {"base": str(tmp_path)})
+    assert f"        unlike what runs: {says}" in rollback_list(state, "app1")
+
+
+def test_where_a_release_cannot_be_read_nothing_is_said_of_it(tmp_path: Path, run_module: Any, run_part: Any) -> None:
+    running = run_part("bundle", arguments(tmp_path))["id"]
+    other = run_part("bundle", arguments(tmp_path, environment={}))
+
+    def differs() -> Any:
+        found = run_module("integr8scode_state", {"base": str(tmp_path)})["releases"]
+        return [one["differs"] for one in found if one["id"] == other["id"]]
+
+    # nothing runs
+    assert differs() == [None]
+    (tmp_path / "current").symlink_to(f"releases/{running}")
+    assert differs() == [{"images": [], "files": [], "environment": ["WEB_CONCURRENCY"]}]
+    (Path(other["path"]) / ".env").write_bytes(b"\xff")
+    assert differs() == [None]
 
 
 def test_what_there_is_to_go_back_to_is_listed() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.module_utils.releases import lock
 from ansible.module_utils.releases.layout import read_record, record_without_its_file, tag_of
+from ansible.module_utils.server_state.differences import differences, read_parts
 from ansible.module_utils.server_state.stack import pinned_name
 
 
@@ -66,6 +67,7 @@ def read_kept(
     :param images: what the engine has; None where it does not say, ``missing`` is then null.
     """
     served = _served_at(history)
+    running = read_parts((base / "current").resolve(), base) if current else None
     kept = []
     for path in base.glob("releases/*/release.json"):
         try:
@@ -73,6 +75,7 @@ def read_kept(
         except (OSError, ValueError):
             continue
         pinned: dict[str, str] = record.get("images") or {}
+        runs = path.parent.name == current
         missing = None
         if images is not None:
             missing = sorted({image for image in pinned.values() if pinned_name(image) not in images})
@@ -84,7 +87,8 @@ def read_kept(
                 "by": record.get("by", ""),
                 "commit": record.get("commit", ""),
                 "served_at": served.get(path.parent.name),
-                "current": path.parent.name == current,
+                "current": runs,
+                "differs": None if runs else differences(read_parts(path.parent, base), running),
                 "images": pinned,
                 "digests": record.get("digests") or {},
                 "missing": missing,
