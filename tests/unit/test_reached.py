@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,23 @@ def test_k3s_recovery_asks_for_the_address_that_may_have_changed(tmp_path: Path)
     assert "Has its address changed? Write the one that it has now as ansible_host into hosts.yml." in said
     assert f"ansible -i {tmp_path}/inventory.yml app1 -m ansible.builtin.ping -vvv" in said
     assert "Nothing was changed." in said
+
+
+def test_a_list_of_what_to_go_back_to_is_called_so_and_is_all_that_its_run_does(tmp_path: Path) -> None:
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    words = ("-e", f"integr8scode_base={tmp_path}/none", "-e", "ansible_become=false", "-e", "rollback_serial=x")
+    done = run(tmp_path, {"app1": here, "app2": here}, "playbooks/rollback.yml", "-e", "list=true", *words[:4])
+    assert done.returncode == 0, done.stdout
+    plays = re.findall(r"PLAY \[(.+)\]", done.stdout)
+    assert plays[0] == "Say what there is to go back to"
+    assert set(plays[1:]) == {"Go nowhere: this was a list", "Say what runs where"}
+    tasks = re.findall(r"TASK \[(.+)\]", done.stdout)
+    assert tasks == ["Reach the server", "Look at the server", "Say what there is to go back to"]
+    assert all(f"{host}: kept releases, the newest first" in done.stdout for host in ("app1", "app2"))
+    # and one that is no list is called what it is, and refuses
+    done = run(tmp_path, {"app1": here}, "playbooks/rollback.yml", *words)
+    assert re.findall(r"PLAY \[(.+)\]", done.stdout) == ["Refuse early, and lock"]
+    assert done.returncode == 2
 
 
 @pytest.mark.parametrize(
