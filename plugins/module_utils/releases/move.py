@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.module_utils import quick_yaml
 from ansible.module_utils.atomic_files import Access, read_file, write_file
 from ansible.module_utils.release_secrets import definitions
 from ansible.module_utils.releases import executions
@@ -117,7 +118,7 @@ class Move:
     def passwords(self) -> Path | None:
         """File with the seeded users' passwords, as the newest secrets mount it; None where there is none."""
         try:
-            mounts = yaml.safe_load((self.layout.secrets / "current.yaml").read_text(encoding="utf-8"))
+            mounts = quick_yaml.load((self.layout.secrets / "current.yaml").read_text(encoding="utf-8"))
             volumes = mounts["services"][SEED]["volumes"]
         except (OSError, KeyError, TypeError, yaml.YAMLError):
             return None

@@ -16,6 +16,7 @@ import pytest
 from ansible.module_utils.backups.archive import BackupError
 from ansible.module_utils.release_secrets import give_own_list
 from ansible.module_utils.releases import lock, rolling, switch
+from ansible.module_utils.releases.containers import Snapshot
 from ansible.module_utils.releases.lock import LockedError
 
 from tests.unit.releases.fake_server import INFRASTRUCTURE, READERS, SERVICES, WORKERS, Container, FakeServer
@@ -1268,3 +1269,15 @@ def test_places_that_a_killed_switch_has_left_held_are_given_back(server: FakeSe
             slot.drained = 1.0
     assert server.switch("one").result == "ok"
     assert not any(slot.drained for slot in server.edge.slots)
+
+
+def test_a_snapshot_asks_the_engine_once(server: FakeServer) -> None:
+    server.deployed("one")
+    asked: list[str] = []
+    server.before_call = asked.append
+    seen = Snapshot()
+    assert [one.live.service for one in seen.of("backend")] == ["backend"]
+    server.stop(server.running("frontend")[0])
+    assert seen.of("frontend")[0].attrs["State"]["Status"] == "running"
+    assert seen.of("nothing") == []
+    assert asked.count("list") == 1
