@@ -9,6 +9,7 @@ from typing import Any
 
 UNKNOWN = "systemd does not answer, so whether a switch works at this moment is not known."
 ONE_SHOTS = frozenset({"user-seed"})
+PARTS_SHOWN = 8
 # its path is known to Ansible, not to Python
 _contact = runpy.run_path(str(Path(__file__).parents[1] / "module_utils/preflight/contact.py"))
 _ssh_words = _contact["ssh_words"]
@@ -189,6 +190,13 @@ def status_document(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> dict[s
     return {"hosts": document}
 
 
+def _named(parts: Sequence[str]) -> str:
+    """Parts of a release in a line: of many, the first ones."""
+    return ", ".join(parts[:PARTS_SHOWN]) + (
+        f" and {len(parts) - PARTS_SHOWN} more" if len(parts) > PARTS_SHOWN else ""
+    )
+
+
 def rollback_list(state: dict[str, Any], host: str) -> list[str]:
     """Return where a server could go back to, and what happened to it, as lines.
 
@@ -205,6 +213,8 @@ def rollback_list(state: dict[str, Any], host: str) -> list[str]:
             marks.append("a rollback has left it")
         if release["missing"]:
             marks.append(f"{len(release['missing'])} images are not here")
+        if release.get("differs") and not release["current"]:
+            marks.append(f"differs from what runs in {_named(release['differs'])}")
         served = f"served last from {release['served_at']}" if release["served_at"] else "never served"
         lines.append(f"    {release['id']}, {served}{''.join(', ' + mark for mark in marks)}")
     lines.append("  history, the newest first")

@@ -168,7 +168,8 @@ memory:
 releases:
   description: The releases that are kept, the newest first; each with id, tag, created_at, by, commit, served_at (when
     it was last switched to, or null), current, images, digests, missing (images that the server has not, null where
-    Docker does not say).
+    Docker does not say), differs (parts that are not those of the running one, as words and never values, null where
+    that cannot be told).
   type: list
   returned: always
 rollback_target:

@@ -338,6 +338,34 @@ def test_kept_releases_are_listed_with_what_they_lack(tmp_path: Path) -> None:
     assert releases.read_kept(tmp_path, None, [], None)[0]["missing"] is None
 
 
+def test_kept_releases_say_what_of_them_is_not_what_runs(tmp_path: Path) -> None:
+    def release(name: str, config: str, **parts: str) -> None:
+        folder = tmp_path / "releases" / name
+        folder.mkdir(parents=True)
+        pinned = {"backend": f"r/backend:1@sha256:{parts.get('digest', 'a')}", "mongo": "r/mongo:8@sha256:m"}
+        files = {"config.toml": f"/opt/integr8scode/files/{config}/config.toml"}
+        (folder / "release.json").write_text(json.dumps({"id": name, "tag": "1", "images": pinned, "files": files}))
+        lines = {"COMPOSE_FILE": str(folder), "IMAGE_TAG": name[0], "CONFIG_TOML": files["config.toml"]}
+        lines["HTTPS_PORT"] = parts.get("port", "443")
+        (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        (folder / "docker-compose.yaml").write_text("services: {}\n")
+        (folder / "haproxy.cfg").write_text(parts.get("edge", "global\n"))
+
+    release("1-a", "a")
+    release("1-b", "b")
+    release("1-c", "a", port="8443", edge="global # with-a-secret-value\n", digest="c")
+    release("1-d", "a")
+    (tmp_path / "releases/1-d/.env").unlink()
+    found = {one["id"]: one["differs"] for one in releases.read_kept(tmp_path, "1-a", [], None)}
+    assert found == {
+        "1-a": [],
+        "1-b": ["config.toml"],
+        "1-c": ["image backend", "haproxy.cfg", "HTTPS_PORT in .env"],
+        "1-d": None,
+    }
+    assert {one["differs"] for one in releases.read_kept(tmp_path, None, [], None)} == {None}
+
+
 @pytest.mark.parametrize(
     ("history", "current", "kept_ones", "target"),
     [
@@ -609,8 +637,8 @@ def test_what_there_is_to_go_back_to_is_listed() -> None:
             "releases": [
                 {"id": "2-b", "current": True, "served_at": "2026-02-02", "missing": []},
                 {"id": "1-a", "current": False, "served_at": "2026-01-02", "missing": ["x"]},
-                {"id": "1-c", "current": False, "served_at": "2026-01-03", "missing": []},
-                {"id": "0-z", "current": False, "served_at": None, "missing": None},
+                {"id": "1-c", "current": False, "served_at": "2026-01-03", "missing": [], "differs": ["image backend"]},
+                {"id": "0-z", "current": False, "served_at": None, "missing": None, "differs": list("abcdefghij")},
             ],
             "rollback_target": "1-a",
             "rollback_left": "1-c",
@@ -621,7 +649,7 @@ def test_what_there_is_to_go_back_to_is_listed() -> None:
     assert lines[1:5] == [
         "    2-b, served last from 2026-02-02, runs",
         "    1-a, served last from 2026-01-02, a rollback goes here, 1 images are not here",
-        "    1-c, served last from 2026-01-03, a rollback has left it",
-        "    0-z, never served",
+        "    1-c, served last from 2026-01-03, a rollback has left it, differs from what runs in image backend",
+        "    0-z, never served, differs from what runs in a, b, c, d, e, f, g, h and 2 more",
     ]
     assert "deploy 2-b: ok by ops" in lines[-1]

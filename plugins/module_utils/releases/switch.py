@@ -33,6 +33,8 @@ MEGABYTE = 1024 * 1024
 UNDO_STABLE_SECONDS = 5.0
 """A release that ran before is watched this long after it was put back."""
 
+STAYS = "Its images and files stay on the server until a later deploy tidies up (integr8scode_keep_releases)."
+
 # what a step may end with; anything else is an error of this program and ends the switch likewise
 FAILURES = (
     BackupError,
@@ -73,7 +75,7 @@ class Switch:
         except (lock.LockedError, OSError) as error:
             # before anything else was done: the lock cannot be had
             cause = str(error).removeprefix("Nothing was changed. ")
-            outcome = Outcome("refused", self._serving(), cause, ["Nothing was changed.", cause])
+            outcome = Outcome("refused", self._serving(), cause, ["Nothing that runs was changed.", cause])
         outcome = Outcome(
             outcome.result,
             outcome.release,
@@ -224,7 +226,9 @@ class Switch:
         serving = "What runs was left as it is." if self._served_before() else "Nothing was deployed before."
         if self.previous is not None:
             serving = f"Release {self.previous.id} serves on."
-        return Outcome("refused", self._serving(), cause, ["Nothing was changed.", cause, serving])
+        # its images were fetched and its files written before anybody could ask them
+        stays = [STAYS] if move is not None and self.job.action == "deploy" and move.release != self.previous else []
+        return Outcome("refused", self._serving(), cause, ["Nothing that runs was changed.", cause, serving, *stays])
 
     def _back(self, move: Move | None, cause: str) -> Outcome:
         if move is None or not self._changes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.releases import lock
 from ansible.module_utils.releases.layout import read_record, record_without_its_file, tag_of
+from ansible.module_utils.server_state.release_parts import differences
 from ansible.module_utils.server_state.stack import pinned_name
 
 
@@ -66,28 +68,30 @@ def read_kept(
     :param images: what the engine has; None where it does not say, ``missing`` is then null.
     """
     served = _served_at(history)
-    kept = []
+    records = {}
     for path in base.glob("releases/*/release.json"):
-        try:
-            record = read_record(path)
-        except (OSError, ValueError):
-            continue
+        with suppress(OSError, ValueError):
+            records[path.parent] = read_record(path)
+    runs = base / "releases" / str(current)
+    kept = []
+    for folder, record in records.items():
         pinned: dict[str, str] = record.get("images") or {}
         missing = None
         if images is not None:
             missing = sorted({image for image in pinned.values() if pinned_name(image) not in images})
         kept.append(
             {
-                "id": path.parent.name,
+                "id": folder.name,
                 "tag": record.get("tag", ""),
                 "created_at": record.get("created_at", ""),
                 "by": record.get("by", ""),
                 "commit": record.get("commit", ""),
-                "served_at": served.get(path.parent.name),
-                "current": path.parent.name == current,
+                "served_at": served.get(folder.name),
+                "current": folder == runs,
                 "images": pinned,
                 "digests": record.get("digests") or {},
                 "missing": missing,
+                "differs": differences(folder, record, runs, records[runs]) if runs in records else None,
             }
         )
     return sorted(kept, key=lambda release: (str(release["created_at"]), str(release["id"])), reverse=True)

@@ -495,7 +495,7 @@ def test_data_that_nothing_can_dump_are_not_left_undumped(server: FakeServer, mo
 
 def refused(server: FakeServer, outcome: Any, *, ids: set[int]) -> None:
     assert outcome.result == "refused"
-    assert outcome.sentences[0] == "Nothing was changed."
+    assert outcome.sentences[0] == "Nothing that runs was changed."
     assert server.ids() == ids
     assert changes(server.log) == []
     assert unlocked(server)
@@ -510,7 +510,7 @@ def test_a_release_that_does_not_fit_is_refused(server: FakeServer) -> None:
     refused(server, outcome, ids=server.ids())
     assert outcome.release == "one"
     assert outcome.cause == "release two does not fit: run_coordinator.py is missing"
-    assert outcome.sentences[-1] == "Release one serves on."
+    assert outcome.sentences[-2:] == ["Release one serves on.", switch.STAYS]
     assert server.current == "one"
 
 
@@ -520,7 +520,7 @@ def test_a_refused_first_deploy_leaves_not_even_a_network(server: FakeServer) ->
     outcome = server.switch("one")
     refused(server, outcome, ids=set())
     assert server.log == ["down"]
-    assert outcome.sentences[-1] == "Nothing was deployed before."
+    assert outcome.sentences[-2:] == ["Nothing was deployed before.", switch.STAYS]
 
 
 def test_a_release_that_is_not_there_is_refused(server: FakeServer) -> None:
@@ -552,7 +552,7 @@ def test_who_has_lost_the_lock_changes_nothing(server: FakeServer, monkeypatch: 
 
     monkeypatch.setattr(lock, "beat", lost)
     outcome = server.switch("two")
-    assert outcome.sentences == ["Nothing was changed.", "Another run has it."]
+    assert outcome.sentences == ["Nothing that runs was changed.", "Another run has it."]
     assert changes(server.log) == []
 
 
@@ -889,7 +889,7 @@ def test_a_current_that_is_no_link_is_refused_before_anything_is_done(server: Fa
     outcome = server.switch("two")
     assert outcome.result == "refused"
     assert server.log == []
-    assert outcome.sentences[0] == "Nothing was changed."
+    assert outcome.sentences[0] == "Nothing that runs was changed."
     link = f"ln -s releases/ID {server.base}/current, where ID is the folder in {server.base}/releases that runs"
     assert f"mv {server.base}/current {server.base}/current.copy && {link}" in outcome.cause
     assert outcome.sentences[2] == "What runs was left as it is."
