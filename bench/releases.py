@@ -36,6 +36,9 @@ GUIDE = ("2026.2.19", "2026.2.20")
 """Two releases for each side, so that none finds what the other has pulled. They start and stop alike."""
 NEVER_HEALTHY = "2026.2.32"
 HEALTH_LIMIT = 30
+SETTLE_LIMIT = 60
+SETTLED_SHARE = 0.25
+"""Of all processors: two whole stacks that nobody uses take some 0.1."""
 
 WORKERS = (
     "coordinator",
@@ -94,6 +97,24 @@ def serving_at(progress: str) -> float | None:
     """When (Unix time) a switch's record says that all new requests go to the release; None where it does not."""
     lines = (json.loads(line) for line in progress.splitlines())
     return next((line["at"] for line in lines if line["step"] == "serving"), None)
+
+
+def busy_share(before: str, after: str) -> float:
+    """Share of the processors' time that was worked in, between two readings of the first line of /proc/stat."""
+    first, last = ([int(word) for word in line.split()[1:9]] for line in (before, after))
+    spent = [late - early for early, late in zip(first, last, strict=True)]
+    # idle, and waiting for a disk
+    return 1 - (spent[3] + spent[4]) / max(1, sum(spent))
+
+
+def settle() -> None:
+    """Wait until what was started before has loaded: Compose calls workers started that still take a processor each."""
+    deadline = time.monotonic() + SETTLE_LIMIT
+    while time.monotonic() < deadline:
+        before = Path("/proc/stat").read_text("utf-8").splitlines()[0]
+        time.sleep(2)
+        if busy_share(before, Path("/proc/stat").read_text("utf-8").splitlines()[0]) < SETTLED_SHARE:
+            return
 
 
 class Comparison:
@@ -162,6 +183,7 @@ class Comparison:
     def _both(self, what: str, mine: Callable[[], Timing], guide: Callable[[], Timing], mine_first: bool) -> None:
         sides = [("mine", mine), ("guide", guide)]
         for side, measure in sides if mine_first else reversed(sides):
+            settle()
             timing = measure()
             serving = f", serving after {timing.serving:.1f} s" if timing.serving else ""
             print(f"{what}, {side}: {timing.seconds:.1f} s{serving} {timing.steps or ''}", flush=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 from typing import Any
 
+import ansible.module_utils
 from ansible.plugins.action import ActionBase
 
-# its path is known to Ansible, not to Python
-_holder_lives = runpy.run_path(str(Path(__file__).with_name("release_lock.py")))["holder_lives"]
+# known to Ansible's modules, not to Python
+_OURS = str(Path(__file__).resolve().parents[1] / "module_utils")
+if _OURS not in ansible.module_utils.__path__:
+    ansible.module_utils.__path__.append(_OURS)
+
+from ansible.module_utils.releases.holder import holder_lives  # noqa: E402
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not typed
@@ -31,7 +35,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
                 return dict(held)
             # a lock that cannot be read is the doctor's to tell
             owner = held.get("owner") or {}
-            if owner and _holder_lives(owner.get("controller") or {}) is False:
+            if owner and holder_lives(owner.get("controller") or {}) is False:
                 gone = str(owner["run"])
         arguments = {**self._task.args, "gone_run": gone}
         return dict(self._execute_module(module_name="doctor", module_args=arguments, task_vars=task_vars))

@@ -213,7 +213,7 @@ def _host(
         finding = {**one, "since": same["since"] if same else at, "state": "lasting" if same else "new"}
         apply_rules(name, finding, rules)
         entry["findings"].append(finding)
-    here = {one["id"] for one in entry["findings"]}
+    here = {name for one in entry["findings"] for name in (one["id"], *one.get("details", ()))}
     blind = {one["area"] for one in entry["could_not_ask"]}
     for one in before.values():
         if one["id"] in here:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import quick_yaml
 from ansible.module_utils.atomic_files import Access, write_file
 
 with suppress(ImportError):  # who reads compose files says what is missing
@@ -32,7 +33,7 @@ def own_list(services: Iterable[str], newest: Path | str) -> str:
 def definitions(release: Path) -> dict[str, dict[str, Any]]:
     """The services of a release's compose file, by name; none where it cannot be read."""
     try:
-        found = yaml.safe_load((release / "docker-compose.yaml").read_text(encoding="utf-8"))["services"]
+        found = quick_yaml.load((release / "docker-compose.yaml").read_text(encoding="utf-8"))["services"]
         return {str(name): dict(service) for name, service in found.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError):
         return {}

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import quick_yaml
 from ansible.module_utils.atomic_files import (
     Access,
     ensure_access,
@@ -107,7 +108,7 @@ def read_mounts(path: Path) -> Mounts:
     if text is None:
         return {}
     try:
-        services = yaml.safe_load(text)["services"]
+        services = quick_yaml.load(text)["services"]
         return {
             name: {
                 volume["target"].replace("$$", "$"): volume["source"].replace("$$", "$") for volume in spec["volumes"]

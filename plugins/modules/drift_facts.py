@@ -52,7 +52,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 findings:
-  description: Differences; each with id, area, item, aspect, expected, found, severity, cure, cure_kind.
+  description: Differences; each with id, area, item, aspect, expected, found, severity, cure, cure_kind. Where
+    nothing was ever deployed one has details, the ids of those that it stands for.
   type: list
   returned: always
 could_not_ask:

@@ -81,7 +81,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
 from ansible.module_utils.releases import journal, lock
 from ansible.module_utils.releases.compose import ComposeError
-from ansible.module_utils.releases.containers import Stack
+from ansible.module_utils.releases.containers import Snapshot
 from ansible.module_utils.releases.edge import EdgeError
 from ansible.module_utils.releases.fitting import RefusedError, refuse_misfit
 from ansible.module_utils.releases.job import Job
@@ -200,7 +200,7 @@ def started(module: AnsibleModule) -> dict[str, Any]:
     if problem := layout.current_problem():
         raise ValueError(problem)
     target = layout.release(job.release)
-    move = Move(target, layout, Stack(), job.settings, Journal(RUNS / job.run))
+    move = Move(target, layout, Snapshot(), job.settings, Journal(RUNS / job.run))
     said, well = plan(move)
     diff = {"before": "", "after": "".join(f"{line}\n" for line in said), "after_header": "what the switch does"}
     if well:

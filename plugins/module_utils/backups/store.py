@@ -152,13 +152,14 @@ def require_room(directory: Path, needed: int, left: int) -> None:
     free = status.f_bavail * status.f_frsize
     if free < needed + left:
         raise BackupError(
-            f"no room in {directory}: {_size(free)} are free, {_size(needed)} may be needed and {_size(left)} must "
-            "stay free. Nothing was written. Cure: make room, or set backup_directory to another disk"
+            f"no room in {directory}: {size_of(free)} are free, {size_of(needed)} may be needed and {size_of(left)} "
+            "must stay free. Nothing was written. Cure: make room, or set backup_directory to another disk"
         )
 
 
-def _size(count: int) -> str:
-    return f"{count / 2**20:.1f} MB"
+def size_of(count: int) -> str:
+    """Bytes as a person reads them: of what is below a megabyte, kilobytes."""
+    return f"{count / 2**20:.1f} MB" if count >= 2**20 else f"{-(-count // 1024)} kB"
 
 
 def _read(path: Path) -> Backup:

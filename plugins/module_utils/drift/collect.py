@@ -22,6 +22,7 @@ from ansible.module_utils.drift import (
     system,
     users,
 )
+from ansible.module_utils.drift.bare import is_bare
 from ansible.module_utils.drift.findings import Comparison, problem
 from ansible.module_utils.drift.probes import Probe, UnansweredError, ask
 from ansible.module_utils.drift.reading import text
@@ -139,15 +140,18 @@ class Comparer:
         """The answer to a question; None when there is none."""
         return (self.answers.get(name) or {}).get("value")
 
-    def answered(self, name: str, area: str, what: str, cure: str) -> bool:
-        """Whether there is an answer; if not, the report says so."""
+    def answered(self, name: str, area: str, what: str, cure: str, *, absent: bool = False) -> bool:
+        """Whether there is an answer; if not, the report says so. `absent`: what would answer is not installed."""
         why = problem(self.answers, name)
         if why:
-            self.result.not_asked(area, what, why, cure)
+            self.result.not_asked(area, what, why, cure, absent=absent)
         return not why
 
-    def _try(self, name: str, area: str, what: str, compare: Callable[[], None], cure: str = "") -> None:
-        if not self.answered(name, area, what, cure or f"By hand: look at the server; {what} could not be read"):
+    def _try(
+        self, name: str, area: str, what: str, compare: Callable[[], None], cure: str = "", *, absent: bool = False
+    ) -> None:
+        cure = cure or f"By hand: look at the server; {what} could not be read"
+        if not self.answered(name, area, what, cure, absent=absent):
             return
         try:
             compare()
@@ -224,6 +228,7 @@ class Comparer:
             "the Docker Engine",
             lambda: docker_settings.compare_engine(r, e["docker"], v("engine"), v("settings") or {}, packages),
             start,
+            absent=self.without_engine(),
         )
         self._try("release", "release", "the release", lambda: release.compare_release(r, e["release"], v("release")))
         if not v("release") or not (v("release") or {}).get("record"):
@@ -258,6 +263,7 @@ class Comparer:
             "expiry",
             "the certificates",
             lambda: expiry.compare_certificates(r, e["certificates"], v("certificates"), self.now, self.tag),
+            absent=self.without("python3-cryptography"),
         )
         self._try(
             "backups", "backup", "the backups", lambda: backup.compare_backups(r, e["backup"], v("backups"), self.now)
@@ -278,6 +284,7 @@ class Comparer:
         """k3s and what is in it."""
         e, r, v = self.expected, self.result, self.value
         heal = r.playbook("recover-k3s")
+        no_k3s = (v("k3s_binary") or {}).get("version") == ""
         found = v("addresses") or {}
         wanted = {
             **e["cluster"],
@@ -298,6 +305,7 @@ class Comparer:
             "the Kubernetes API",
             lambda: cluster.compare_cluster(r, wanted, v("cluster")),
             heal,
+            absent=no_k3s,
         )
         uids = (v("cluster") or {}).get("uids") or {}
         self._try(
@@ -312,6 +320,7 @@ class Comparer:
             "k3s' certificates",
             lambda: expiry.compare_k3s_certificates(r, e["k3s_certificates"], v("k3s_certificates"), self.now),
             heal,
+            absent=no_k3s or self.without("python3-cryptography"),
         )
 
     def without_engine(self) -> bool:
@@ -319,13 +328,26 @@ class Comparer:
         installed = self.value("packages")
         return self.value("engine") is None and installed is not None and not ENGINES & set(installed)
 
+    def without(self, package: str) -> bool:
+        """Whether a package that the roles install is known not to be there."""
+        return f"packages:{package}#missing" in self.result.findings
+
+    def bare(self) -> bool:
+        """Whether nothing of this project is on the server."""
+        try:
+            return is_bare(self.value, without_engine=self.without_engine())
+        except (KeyError, TypeError, AttributeError):
+            return False  # an answer of an unknown form, which its own comparison tells
+
     def everything(self) -> Comparison:
-        """All of it."""
+        """All of it; where nothing was ever deployed, what is not there yet is one finding."""
         self.operating_system()
         self.network()
         self.docker()
         self.application()
         self.cluster()
+        if self.bare():
+            self.result.gather_absent()
         return self.result
 
 

@@ -119,6 +119,7 @@ def _compare_proxies(result: Comparison, expected: Mapping[str, Any], config: Ma
             expected="as in the inventory" if name in wanted else "not set",
             found="another value" if name in found else "not set",
             cure=result.site("docker"),
+            absent=name not in found,
         )
 
 
@@ -149,7 +150,8 @@ def compare_settings(result: Comparison, expected: Mapping[str, Any], facts: Map
             shown[1] = "set"
         elif SECRET.search("".join(shown)):
             shown = ["as in the inventory", "another value"]
-        result.add("docker", CONFIG, name, expected=shown[0], found=shown[1], cure=cure)
+        absent = name not in facts["config"]
+        result.add("docker", CONFIG, name, expected=shown[0], found=shown[1], cure=cure, absent=absent)
 
 
 def compare_engine(

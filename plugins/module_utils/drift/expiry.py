@@ -135,6 +135,7 @@ def compare_certificates(
                 found=found["problem"],
                 cure=cure,
                 severity="critical",
+                absent=not any(found["access"].values()),
             )
             continue
         if not found["fits"]:
@@ -182,6 +183,7 @@ def compare_certificates(
             found="nothing",
             cure=cure_ca,
             severity="critical",
+            absent=True,
         )
     elif authority.get("problem") or authority["ends"] < now + 30 * DAY:
         by_hand = f"By hand: remove {Path(expected['authority']).parent}, then {cure}; give the new ca.crt to clients"

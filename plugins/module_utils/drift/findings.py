@@ -17,6 +17,8 @@ AREAS = (
 )  # fmt: skip
 BY_HAND = "By hand: "
 LONGEST = 300  # characters of what is shown of a value
+MAKERS = frozenset({"playbooks/site.yml", "playbooks/renew-kubeconfig.yml", "playbooks/backup.yml", "deploy.yml"})
+"""Playbooks that make what belongs to a deployment; bootstrap.yml comes before."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,21 @@ class Finding:
     found: str
     severity: Severity
     cure: str
+    absent: bool = False
+    """Whether it says that something is not there which a deployment makes."""
+    details: tuple[str, ...] = ()
+    """Ids of the findings that it stands for."""
 
     @property
     def id(self) -> str:
         """What it is known by in every run."""
         return f"{self.area}:{self.item}#{self.aspect}"
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """As the report has it."""
         kind = "manual" if self.cure.startswith(BY_HAND) else "playbook"
-        return {"id": self.id, **asdict(self), "cure_kind": kind}
+        shown = {name: value for name, value in asdict(self).items() if name not in {"absent", "details"}}
+        return {"id": self.id, **shown, "cure_kind": kind, **({"details": list(self.details)} if self.details else {})}
 
 
 @dataclass(frozen=True)
@@ -107,10 +114,39 @@ class Comparison:
         found: object,
         cure: str,
         severity: Severity = "warning",
+        absent: bool | None = None,
     ) -> None:
-        """Add a finding; a second one of the same id is the same one."""
-        one = Finding(area, line(item), aspect, line(expected), line(found), severity, line(cure))
+        """Add a finding; a second one of the same id is the same one.
+
+        :param absent: whether something is not there which a deployment makes; None: that is so where it is missing and
+            a playbook of `MAKERS` is the cure.
+        """
+        if absent is None:
+            absent = aspect == "missing" and not cure.startswith(BY_HAND) and not MAKERS.isdisjoint(cure.split())
+        one = Finding(area, line(item), aspect, line(expected), line(found), severity, line(cure), absent)
         self.findings.setdefault(one.id, one)
+
+    def gather_absent(self) -> None:
+        """Put one finding in place of all that say that something is not there which a deployment makes."""
+        absent = sorted(one.id for one in self.findings.values() if one.absent)
+        if not absent:
+            return
+        self.findings = {name: one for name, one in self.findings.items() if not one.absent}
+        number = (
+            f"{len(absent)} things that a deployment makes are" if len(absent) > 1 else "what a deployment makes is"
+        )
+        one = Finding(
+            "release",
+            "the stack",
+            "missing",
+            "a server that was set up",
+            f"nothing is deployed here yet: {number} missing; drift.json names them as details",
+            "critical",
+            self.site(),
+            absent=True,
+            details=tuple(absent),
+        )
+        self.findings[one.id] = one
 
     def same(
         self,
@@ -122,21 +158,24 @@ class Comparison:
         found: object,
         cure: str,
         severity: Severity = "warning",
+        absent: bool | None = None,
     ) -> bool:
         """Compare two values, count it, add a finding where they differ. Returns whether they are equal."""
         self.count(area)
         if expected == found:
             return True
-        self.add(area, item, aspect, expected=expected, found=found, cure=cure, severity=severity)
+        self.add(area, item, aspect, expected=expected, found=found, cure=cure, severity=severity, absent=absent)
         return False
 
-    def not_asked(self, area: str, what: str, why: str, cure: str, severity: Severity = "critical") -> None:
+    def not_asked(
+        self, area: str, what: str, why: str, cure: str, severity: Severity = "critical", *, absent: bool = False
+    ) -> None:
         """Something did not answer: that is no clean server, and what is missing is said."""
         entry = Unasked(area, line(what), line(why), line(cure))
         if entry in self.unasked:
             return
         self.unasked.append(entry)
-        self.add(area, what, "asked", expected="an answer", found=why, cure=cure, severity=severity)
+        self.add(area, what, "asked", expected="an answer", found=why, cure=cure, severity=severity, absent=absent)
 
     def as_dict(self) -> dict[str, Any]:
         """What the module returns."""

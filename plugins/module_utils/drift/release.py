@@ -94,7 +94,7 @@ def collect_release(base: Path) -> dict[str, Any]:
     try:
         found["last"] = json.loads(lines[-1]) if lines else None
     except ValueError:
-        found["last"] = None
+        found["last"] = {}  # there is one
     found["lock"] = _record(base / "lock" / "owner.json")
     return found
 
@@ -322,7 +322,14 @@ def compare_secrets(result: Comparison, expected: Mapping[str, Any], facts: Mapp
         }
         if readers != found:
             result.add(
-                "files", item, "readers", expected=readers, found=found or "nobody", cure=cure, severity="critical"
+                "files",
+                item,
+                "readers",
+                expected=readers,
+                found=found or "nobody",
+                cure=cure,
+                severity="critical",
+                absent=not sources,
             )
         for one in sources.values():
             access = one["access"]

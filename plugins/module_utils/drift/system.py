@@ -190,7 +190,16 @@ def compare_kernel(result: Comparison, expected: Mapping[str, Any], facts: Mappi
     for name in expected.get("modules", []):
         result.count("kernel")
         if not facts["modules"].get(name):
-            result.add("kernel", name, "module", expected="loaded", found="not loaded", cure=cure, severity="critical")
+            result.add(
+                "kernel",
+                name,
+                "module",
+                expected="loaded",
+                found="not loaded",
+                cure=cure,
+                severity="critical",
+                absent=True,
+            )
     for name, value in expected.get("sysctls", {}).items():
         found = facts["settings"].get(name)
         shown = "the kernel does not have it" if found is None else found
@@ -202,6 +211,7 @@ def compare_kernel(result: Comparison, expected: Mapping[str, Any], facts: Mappi
             found=shown,
             cure=cure,
             severity="critical",
+            absent=found is None,
         )
 
 

@@ -114,8 +114,10 @@ def _of_host(host: Host, before: dict[str, Any]) -> tuple[list[Change], dict[str
             changes.append(Change(name, "new", "", _full(finding)))
         elif SEVERITIES.index(finding["severity"]) < SEVERITIES.index(told[identity]["severity"]):
             changes.append(Change(name, "worse", "", _full(finding)))
+    # what another finding stands for now is not gone
+    gathered = {detail for finding in now.values() for detail in finding.get("details", ())}
     for identity, finding_told in told.items():
-        if identity not in now:
+        if identity not in now and identity not in gathered:
             kind = "ignored" if identity in set_aside else "gone"
             changes.append(Change(name, kind, "", {"id": identity, **finding_told}))
     if status == "clean" and before.get("status", "clean") != "clean":

@@ -42,6 +42,7 @@ class Finding(_Finding, total=False):
     ignore_reason: str
     note: str
     gone_at: str
+    details: list[str]
 
 
 class Unasked(TypedDict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 from ansible.module_utils.backups import application, k3s
 from ansible.module_utils.backups.archive import BackupError
 from ansible.module_utils.backups.offsite import OffsiteError, Target, copy
-from ansible.module_utils.backups.store import OTHERS_KEPT, ROUTINE, Backup, backups, prune, remove_leftovers
+from ansible.module_utils.backups.store import OTHERS_KEPT, ROUTINE, Backup, backups, prune, remove_leftovers, size_of
 from ansible.module_utils.history import append_history
 from ansible.module_utils.maintenance.state import MaintenanceError, now, read_state, write_state
 
 MEGABYTE = 1024 * 1024
+ASKED_BY = Path("/run/integr8scode/backup.by")
+"""Where playbooks/backup.yml writes who runs it, while its backup is made."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,9 @@ def sentences(report: Report, job: Job) -> list[str]:
     """What was done, for the journal and whoever started it."""
     lines = []
     for one in report.made:
-        size = one.path.stat().st_size / MEGABYTE
+        size = size_of(one.path.stat().st_size)
         kept = "encrypted" if one.encrypted else "not encrypted"
-        lines.append(f"{one.kind} is backed up: {one.path} ({size:.1f} MB, {kept}, checked by reading it again).")
+        lines.append(f"{one.kind} is backed up: {one.path} ({size}, {kept}, checked by reading it again).")
     lines += [
         f"{path} is removed: {job.keep} of a kind are kept, and {OTHERS_KEPT} that are unverified or were made before "
         "something else."
@@ -144,6 +147,15 @@ def sentences(report: Report, job: Job) -> list[str]:
     return lines
 
 
+def author() -> str:
+    """Who has it made: who runs the playbook, which writes that down first; else systemd, for its timer or a person."""
+    with suppress(OSError, UnicodeDecodeError):
+        if name := ASKED_BY.read_text(encoding="utf-8").strip():
+            return name
+    # systemd numbers what it starts
+    return "systemd" if "INVOCATION_ID" in os.environ else os.environ.get("SUDO_USER", "root")
+
+
 def remember(job: Job, report: Report, seconds: float) -> None:
     """Write the state that others ask later, and a line of history. Raises OSError."""
     facts = read_state("backup").get("facts", {})
@@ -159,8 +171,7 @@ def remember(job: Job, report: Report, seconds: float) -> None:
         "result": "failed" if report.problems else "ok",
         "backups": [one.path.name for one in report.made],
         "copied": len(report.copied),
-        # systemd numbers what it starts, for its timer or for a person
-        "by": "systemd" if "INVOCATION_ID" in os.environ else os.environ.get("SUDO_USER", "root"),
+        "by": author(),
         "seconds": round(seconds, 1),
     }
     if report.problems:

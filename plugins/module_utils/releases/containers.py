@@ -100,6 +100,20 @@ class Stack:
         return self.containers(service).get(service, [])
 
 
+class Snapshot(Stack):
+    """The containers as one moment had them, asked for once: for a look at them that changes nothing."""
+
+    def __init__(self, project: str = PROJECT) -> None:
+        super().__init__(project)
+        self._seen: dict[str, list[Any]] | None = None
+
+    def containers(self, service: str | None = None) -> dict[str, list[Any]]:
+        """As ``Stack`` says."""
+        if self._seen is None:
+            self._seen = super().containers()
+        return self._seen if service is None else {service: self._seen.get(service, [])}
+
+
 def is_of(container: Any, wanted: str) -> bool:
     """Whether a container was made from the definition with this hash."""
     return bool(container.labels.get(HASH_LABEL) == wanted)

@@ -154,6 +154,12 @@ class Edge:
                 )
             time.sleep(0.25)
 
+    def hold(self, service: str) -> None:
+        """Send nothing to a copy that is yet to come, in whichever place, until `undrain`. Raises EdgeError."""
+        for slot in self.slots(service):
+            if not slot.address:
+                self.set_state(slot, "drain")
+
     def drain(self, service: str, address: set[str]) -> None:
         """Send nothing new to a copy. Raises EdgeError."""
         for slot in self.slots(service):

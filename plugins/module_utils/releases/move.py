@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.module_utils import quick_yaml
 from ansible.module_utils.atomic_files import Access, read_file, write_file
 from ansible.module_utils.release_secrets import definitions
 from ansible.module_utils.releases import executions
@@ -117,7 +118,7 @@ class Move:
     def passwords(self) -> Path | None:
         """File with the seeded users' passwords, as the newest secrets mount it; None where there is none."""
         try:
-            mounts = yaml.safe_load((self.layout.secrets / "current.yaml").read_text(encoding="utf-8"))
+            mounts = quick_yaml.load((self.layout.secrets / "current.yaml").read_text(encoding="utf-8"))
             volumes = mounts["services"][SEED]["volumes"]
         except (OSError, KeyError, TypeError, yaml.YAMLError):
             return None
@@ -151,6 +152,7 @@ class Move:
         if "backend" not in due and self.loading.outdated_backends():
             said.append("backend: a new container, since its certificate is newer than what runs")
         if running.get("edge"):
+            said += [f"{service}: the next copy would get no requests" for service in SERVING if self._held(service)]
             said += [f"{service}: loads newer files" for service, due in self.loading.load(check=True).items() if due]
         current = self.layout.current_release()
         if current is None or current.id != self.release.id:
@@ -189,7 +191,7 @@ class Move:
             due += self.rolling.sick_after_start([one for one in rest if only is None or one in only])
             for service in SERVING:
                 if service in due or ((only is None or service in only) and len(self.stack.of(service)) > 1):
-                    self._serving(service)
+                    self._serving(service, along=[one for one in SERVING[SERVING.index(service) + 1 :] if one in due])
             if set(SERVING) & set(self.touched):
                 self.journal.say("serving", "running", f"every new request is answered by release {self.release.id}")
             workers = [one for one in due if one in self.workers]
@@ -251,7 +253,7 @@ class Move:
                 self._touch(["edge"])
                 self.rolling.together(["edge"], healthy=False)
 
-    def _serving(self, service: str) -> None:
+    def _serving(self, service: str, along: Sequence[str] = ()) -> None:
         beside = self.rolling.has_copy(service) or self.rolling.has_room_for(service)
         if not beside and self.rolling.leaving:
             # the old copy of another service has the memory
@@ -259,9 +261,10 @@ class Move:
             beside = self.rolling.has_room_for(service)
         how = "beside the old one" if beside else "in its place: there is no memory for two"
         with self._doing(service, f"a new {service} {how}"):
-            self._touch([service])
+            # what comes along is touched too: it has to go when this one is no good
+            self._touch([service, *along])
             if beside:
-                self.rolling.beside(service)
+                self.rolling.beside(service, along)
             else:
                 self.rolling.in_place(service)
 
@@ -271,6 +274,10 @@ class Move:
             old = ", ".join(one.service for one in self.rolling.leaving)
             with self._doing("retire", f"stopping the old {old} when what it has is answered"):
                 self.rolling.retire()
+
+    def _held(self, service: str) -> bool:
+        """Whether a free place gets nothing new, as a switch that was cut off may have left it."""
+        return service in self.hashes and "" in self.edge.draining(service)
 
     def _take_requests(self) -> None:
         """Undo the draining that a switch that was cut off has left, of copies that stay and of those that went."""

@@ -26,6 +26,8 @@ from ansible.module_utils.releases.containers import (
 from ansible.module_utils.releases.edge import Edge
 
 MEGABYTE = 1024 * 1024
+SPARE_MEGABYTES = 64
+"""What has to stay free beside a second copy."""
 SETTLE_SECONDS = 2.0
 """How long a group of workers is watched before the next one: what cannot start at all has ended by then. What ends
 later is found in the stable window."""
@@ -112,6 +114,8 @@ class Rolling:
         # ids of containers that are to be replaced for another reason: they have loaded files that are old now
         self.outdated: set[str] = set()
         self.leaving: list[Leaving] = []
+        # restarts of what ran when a service's new copy was started ahead of its turn
+        self.ahead: dict[str, dict[str, int]] = {}
 
     def stale(self, service: str) -> list[Any]:
         """A service's containers that have to go: of another definition, or unhealthy where that counts."""
@@ -155,9 +159,11 @@ class Rolling:
 
     # -- what takes requests
 
-    def beside(self, service: str) -> None:
+    def beside(self, service: str, along: Sequence[str] = ()) -> None:
         """Start the new copy, let the edge send requests to it and none to the old one, which `retire` stops.
 
+        :param along: services whose turn comes after this one: a new copy of theirs starts meanwhile, where that is
+            simple, and gets no request before its turn.
         :raises ServiceError: the new copy does not get healthy; the old one serves on.
         :raises EdgeError: the edge does not find it, likewise.
         :raises ComposeError: it could not be started.
@@ -166,7 +172,7 @@ class Rolling:
         for one in self.stack.of(service):
             if one.attrs["State"]["Status"] not in ("running", "restarting"):
                 stop_and_remove(one)
-        before = restarts_of(self.stack.of(service))
+        before = self.ahead.pop(service, None) or restarts_of(self.stack.of(service))
         old = self.stale(service)
         for one in [one for one in old if self.is_sick(service, one)]:
             # one stays until there is a better one; a second one that helps nobody only takes its memory
@@ -177,8 +183,9 @@ class Rolling:
         ids = {one.id for one in old}
         deadline = time.monotonic() + self.healthy_seconds
         if not any(one.id not in ids for one in self.stack.of(service)):
-            number = len(old) + 1
-            patiently(lambda: self.compose.up([service], "--no-recreate", "--scale", f"{service}={number}"))
+            numbers = {service: len(old) + 1, **self._hold(along, beside=service)}
+            scales = [word for name, number in numbers.items() for word in ("--scale", f"{name}={number}")]
+            patiently(lambda: self.compose.up(numbers, "--no-recreate", *scales))
         (new, *more) = wait_until_well(
             self.stack, service, wanted, deadline, limit=self.healthy_seconds, before=before, without=ids
         )
@@ -187,6 +194,22 @@ class Rolling:
         self.say(f"the new {service} ({new.short_id}) takes requests")
         for one in [*old, *more]:
             self._drain(service, one)
+
+    def _hold(self, services: Sequence[str], *, beside: str) -> dict[str, int]:
+        """Keep requests from what is about to start ahead of its turn; how many copies each of these services gets."""
+        needed = max(map(limit_megabytes, self.stack.of(beside)), default=0)
+        numbers = {}
+        for service in services:
+            found = self.stack.of(service)
+            if len(found) != 1 or problem_of(found[0]) or is_of(found[0], self.hashes[service]):
+                continue
+            needed += limit_megabytes(found[0])
+            if available_megabytes() < needed + SPARE_MEGABYTES:
+                break
+            self.edge.hold(service)
+            self.ahead[service] = restarts_of(found)
+            numbers[service] = 2
+        return numbers
 
     def _drain(self, service: str, container: Any) -> None:
         known = addresses(container)
@@ -229,8 +252,9 @@ class Rolling:
         self.edge.undrain(service, addresses(new))
 
     def has_copy(self, service: str) -> bool:
-        """Whether a healthy copy of the wanted definition runs already: one of two, in a switch that was cut off."""
-        return any(
+        """Whether a copy of the wanted definition is there already: started ahead, or healthy, in a switch that was cut
+        off."""
+        return service in self.ahead or any(
             is_of(one, self.hashes[service]) and problem_of(one) is None and not self.is_sick(service, one)
             for one in self.stack.of(service)
         )
@@ -238,7 +262,7 @@ class Rolling:
     def has_room_for(self, service: str) -> bool:
         """Whether a second copy of a service fits into the memory that is free, by its limit."""
         running = self.stack.of(service)
-        return not running or available_megabytes() >= max(map(limit_megabytes, running)) + 64
+        return not running or available_megabytes() >= max(map(limit_megabytes, running)) + SPARE_MEGABYTES
 
     # -- what takes none
 

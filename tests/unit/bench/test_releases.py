@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import yaml
 
-from bench.releases import Timing, serving_at, steps_of
+from bench.releases import Timing, busy_share, serving_at, steps_of
 from bench.table import releases_markdown
 from lab.settings import ROOT
 
@@ -73,3 +73,9 @@ def test_the_guides_stack_is_this_projects() -> None:
     thin = re.sub("(?ms)^  coordinator:.*?^networks:", "networks:", (ROOT / "docker-compose.yaml").read_text("utf-8"))
     services = yaml.safe_load(thin)["services"]
     assert services.keys() == {"mongo", "redis", "kafka", "user-seed", "backend", "frontend", "edge"}
+
+
+def test_the_share_of_work_is_that_between_two_readings() -> None:
+    before = "cpu  100 0 100 700 100 0 0 0 0 0"
+    assert busy_share(before, "cpu  130 0 120 740 110 0 0 0 0 0") == 0.5
+    assert busy_share(before, "cpu  100 0 100 800 100 0 0 0 0 0") == 0

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils.releases import holder
 from ansible.plugins.action import doctor as action
-from ansible.plugins.action import release_lock
 
-HERE = {**release_lock.identity(), "pid": os.getpid(), "started": release_lock.started(os.getpid())}
+HERE = {**holder.identity(), "pid": os.getpid(), "started": holder.started(os.getpid())}
 DEAD = {**HERE, "started": "1"}
 
 

@@ -15,7 +15,7 @@ from ansible.module_utils.drift.stack import PROFILE_VOLUMES
 from ansible.plugins.filter.drift_cures import CURES
 
 from tests.unit.drift import clean_server as server
-from tests.unit.drift.clean_server import DAY, KEY, NOW, answers, compare, container
+from tests.unit.drift.clean_server import DAY, KEY, NOW, RELEASE, answers, compare, container
 from tests.unit.support.fake_kubernetes import Authority
 
 Change = Callable[[dict[str, Any]], Any]
@@ -665,6 +665,168 @@ def test_a_server_without_release_is_told_what_to_run() -> None:
     found["wanted"] = {"value": None, "why": "no release was deployed", "seconds": 0.0}
     result = compare(found)
     assert "release:current#missing" in {one["id"] for one in result["findings"]}
+
+
+STRANGERS = {
+    "a sudo rule": (
+        put("files|listings|/etc/sudoers.d", ["README", "ops", "zz-stranger"]),
+        "files:/etc/sudoers.d/zz-stranger#unknown",
+    ),
+    "an account": (
+        add("users|accounts", {"name": "eve", "uid": 1001, "password": False, "empty_password": False}),
+        "users:eve#unknown",
+    ),
+    "the ops user is gone": (drop("users|accounts", "ops"), "users:ops#missing"),
+    "the ops user's sudo rule is gone": (
+        put("files|entries|/etc/sudoers.d/ops", {"kind": "missing"}),
+        "files:/etc/sudoers.d/ops#missing",
+    ),
+    "a listener": (
+        add("ports", {"address": "0.0.0.0", "port": 4444, "inode": "9", "program": "nc", "unit": ""}),
+        "ports:port 4444#unknown",
+    ),
+    "a kernel setting that somebody has changed": (
+        put("kernel|settings|net.ipv4.ip_forward", "0"),
+        "kernel:net.ipv4.ip_forward#setting",
+    ),
+}
+
+
+def bootstrapped() -> dict[str, Any]:
+    """What is expected of a server that bootstrap.yml has prepared."""
+    wanted = server.expected()
+    rule = {"path": "/etc/sudoers.d/ops", "mode": "0440", "owner": 0, "group": 0, "playbook": "bootstrap"}
+    wanted["files"]["files"].append(rule)
+    wanted["files"]["folders"].append({"path": "/etc/sudoers.d", "known": ["README"], "playbook": "bootstrap"})
+    return wanted
+
+
+def bare_server() -> dict[str, Any]:
+    """As bootstrap.yml leaves it: no Docker, no k3s, nothing that a deployment makes."""
+    found = silent(
+        *("engine", "containers", "networks", "volumes", "wanted", "cluster", "certificates", "k3s_certificates")
+    )
+    found["release"]["value"] |= {
+        "link": None, "record": None, "id": "", "texts": {}, "files": {}, "others": {}, "folders": [], "last": None,
+        "edge": None,
+    }  # fmt: skip
+    files = found["files"]["value"]
+    files["entries"] = {path: {"kind": "missing"} for path in files["entries"]}
+    files["entries"]["/etc/sudoers.d/ops"] = server.file("0440")
+    files["folders"] = {"/etc/rancher/k3s": None, "/etc/sudoers.d": server.file("0755", kind="directory")}
+    files["listings"] = {"/etc/rancher/k3s": None, "/etc/sudoers.d": ["README", "ops"]}
+    found["packages"]["value"] = {}
+    found["units"]["value"] = {}
+    found["kernel"]["value"]["modules"] = {}
+    found["kernel"]["value"]["settings"]["fs.inotify.max_user_watches"] = None
+    found["settings"]["value"] = {"config": {}, "repository_key": ""}
+    found["ports"]["value"] = [one for one in found["ports"]["value"] if one["program"] == "sshd"]
+    found["secrets"]["value"] = {"files": {}, "folders": [], "seeded": ""}
+    found["k3s_binary"]["value"] = {"version": ""}
+    for one in found["kubeconfigs"]["value"]["workers"].values():
+        one["access"] = None
+    found["backups"]["value"] = {
+        "newest": {"k3s": None, "application": None},
+        "states": {"backup": {"result": "", "at": "", "last_success": ""}},
+        "timer_since": 0.0,
+    }
+    found["registry"]["value"] = {"refused": False, "digests": {}, "tags": [], "recorded": {}}
+    return found
+
+
+def with_docker(**differs: Any) -> dict[str, Any]:
+    """A bare server that has Docker, and one container, if anything is said of it."""
+    found, clean = bare_server(), answers()
+    for name in ("engine", "settings", "packages"):
+        found[name] = clean[name]
+    for name in ("networks", "volumes"):
+        found[name] = {"value": [], "why": "", "seconds": 0.0}
+    one = [{**container("redis"), **differs}] if differs else []
+    found["containers"] = {"value": {"containers": one, "hung": {}}, "why": "", "seconds": 0.0}
+    return found
+
+
+def test_what_a_server_without_anything_lacks_is_one_finding() -> None:
+    (finding,) = compare(bare_server(), bootstrapped())["findings"]
+    assert (finding["id"], finding["severity"]) == ("release:the stack#missing", "critical")
+    assert finding["cure"] == f"{PLAYBOOK} playbooks/site.yml --limit app1"
+    assert finding["found"].startswith(
+        f"nothing is deployed here yet: {len(finding['details'])} things that a deployment makes are missing"
+    )
+    assert {
+        "release:current#missing",
+        "docker:the Docker Engine#asked",
+        "docker:/etc/docker/daemon.json#live-restore",
+        "files:/etc/rancher/k3s/token#missing",
+        f"files:{server.BASE}/secrets/…/secrets.toml#readers",
+        "kernel:br_netfilter#module",
+        "kubernetes:the Kubernetes API#asked",
+        "packages:python3-cryptography#missing",
+        "units:k3s.service#missing",
+        "backup:k3s#missing",
+    } <= set(finding["details"])
+    # nothing is lost: what could not be asked stays
+    assert compare(bare_server(), bootstrapped())["could_not_ask"]
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_what_is_no_part_of_a_deployment_stands_beside_it(name: str) -> None:
+    change, expected = STRANGERS[name]
+    found = bare_server()
+    change(found)
+    result = compare(found, bootstrapped())
+    assert {one["id"] for one in result["findings"]} == {"release:the stack#missing", expected}
+
+
+def test_certificates_that_were_never_made_are_part_of_it() -> None:
+    """With python3-cryptography, which other software installs too, they are asked for and not there."""
+    found, clean = bare_server(), answers()
+    found["packages"]["value"]["python3-cryptography"] = {"version": "1.0", "want": "install"}
+    nothing = dict.fromkeys(clean["certificates"]["value"]["services"]["public"]["access"])
+    services = {"public": {"access": nothing, "problem": "no certificate is in it"}}
+    found["certificates"] = {"value": {"authority": None, "services": services}, "why": "", "seconds": 0.0}
+    (finding,) = compare(found, bootstrapped())["findings"]
+    assert {"expiry:tls authority#missing", "expiry:tls public#certificate"} <= set(finding["details"])
+    # it is none of the packages that are missing: that nothing was answered has another cause
+    found["certificates"] = silent("certificates")["certificates"]
+    assert "expiry:the certificates#asked" in {one["id"] for one in compare(found, bootstrapped())["findings"]}
+
+
+def test_docker_and_other_peoples_containers_are_no_deployment() -> None:
+    for found in (with_docker(), with_docker(project="shop", name="shop-redis-1")):
+        assert "release:the stack#missing" in {one["id"] for one in compare(found, bootstrapped())["findings"]}
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        put("release|link", {"kind": "link", "target": "releases/gone"}),
+        put("release|link", {"kind": "directory", "target": ""}),
+        put("release|last", {"action": "deploy", "result": "failed"}),
+        put("release|last", {}),
+        put("release|others", {RELEASE: True}),
+        put("release|folders", ["0123456789ab"]),
+        put("k3s_binary|version", "v1.34.4+k3s1"),
+        put("secrets|folders", ["0" * 16]),
+        put("kubeconfigs|workers|k8s-worker|access", server.file("0400")),
+        put("backups|newest|k3s", {"created": NOW - 3600, "encrypted": False}),
+        put("backups|states|backup|result", "ok"),
+        # whether there are containers is not known
+        put("packages|docker.io", {"version": "26", "want": "hold"}),
+        lambda found: found.update(k3s_binary=silent("k3s_binary")["k3s_binary"]),
+        lambda found: found.update(with_docker(project="integr8scode")),
+        lambda found: found.update({**with_docker(), "volumes": answers()["volumes"]}),
+        lambda found: found.update(
+            {**with_docker(), "containers": {"value": {"containers": [], "hung": {"a": "no answer"}}, "why": ""}}
+        ),
+    ],
+)
+def test_a_server_that_has_lost_things_is_told_each_of_them(rest: Change) -> None:
+    found = bare_server()
+    rest(found)
+    result = compare(found, bootstrapped())
+    assert len(result["findings"]) > 10
+    assert not [one for one in result["findings"] if "details" in one or one["item"] == "the stack"]
 
 
 def test_an_engine_that_is_not_installed_is_not_restarted() -> None:

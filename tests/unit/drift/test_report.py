@@ -91,6 +91,18 @@ def test_a_finding_lasts_goes_and_comes_back_as_a_new_one() -> None:
     assert fourth["hosts"][0]["findings"][0]["since"] == "2026-03-01T13:00:00Z"
 
 
+def test_what_another_finding_stands_for_is_neither_gone_nor_unverified(schema: dict[str, Any]) -> None:
+    first = report({"app1": result(finding(), finding("/etc/y"), finding("/etc/z"))})
+    gathered = {**finding("the stack", "release", "missing"), "details": [finding()["id"], finding("/etc/y")["id"]]}
+    unasked = [{"area": "files", "what": "files", "why": "no answer", "cure": "By hand: x"}]
+    for more in ({}, {"could_not_ask": unasked}):
+        second = report({"app1": result(gathered, **more)}, [first], hours=1)
+        jsonschema.validate(second, schema)
+        left = [one["item"] for one in second["hosts"][0]["gone"]]
+        assert left == ([] if more else ["/etc/z"])
+        assert states(second) == {"the stack": "new", **({"/etc/z": "unverified"} if more else {})}
+
+
 def test_a_host_that_is_away_keeps_what_was_known_of_it() -> None:
     first = report({"app1": result(finding(), seen={"restarts": {"a": 1}})})
     away = report({"app1": {"unreachable": True, "msg": "Task failed: no route to host"}}, [first], hours=1)

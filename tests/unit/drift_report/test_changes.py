@@ -37,6 +37,12 @@ def test_each_change_once() -> None:
     assert told(known, reports.host("app1"))[0] == []
 
 
+def test_what_another_finding_stands_for_now_is_not_gone() -> None:
+    _, known = told(nothing_known(), reports.host("app1", A, B))
+    gathered = reports.finding("the stack", area="release", aspect="missing", details=[A["id"]])
+    assert told(known, reports.host("app1", gathered))[0] == ["app1 new the stack", "app1 gone /etc/b"]
+
+
 def test_what_was_not_taken_is_told_again_with_what_came_since() -> None:
     known = nothing_known()
     first, _ = told(known, reports.host("app1", A))

@@ -668,10 +668,10 @@ class FakeServer:
         if "--no-recreate" in rest:
             rest.remove("--no-recreate")
             recreate = False
-        if "--scale" in rest:
+        while "--scale" in rest:
             place = rest.index("--scale")
             name, _, number = rest[place + 1].partition("=")
-            scale = {name: int(number)}
+            scale[name] = int(number)
             del rest[place : place + 2]
         assert not [one for one in rest if one.startswith("-")], rest
         # as Compose: what a service depends on comes first, and is made anew where it is another one

@@ -210,7 +210,8 @@ def certificates(run_part: RunModule, folder: Path) -> None:
 
 
 @pytest.fixture
-def haproxy(tmp_path: Path, run_part: RunModule, project_root: Path) -> Iterator[Real]:
+def haproxy(tmp_path: Path, run_part: RunModule, project_root: Path, request: pytest.FixtureRequest) -> Iterator[Real]:
+    """The edge's own configuration in a real HAProxy; its parameter is the name that the frontend is looked for by."""
     if not shutil.which("haproxy"):
         pytest.skip("there is no haproxy")
     certificates(run_part, tmp_path / "tls")
@@ -255,7 +256,7 @@ def haproxy(tmp_path: Path, run_part: RunModule, project_root: Path) -> Iterator
         # in place of Docker's DNS: this machine's own name
         "init-addr last,none resolvers docker": "init-addr last,libc,none",
         " backend:443 ": f" localhost:{web.server_port} ",
-        " frontend:5001 ": f" localhost:{web.server_port} ",
+        " frontend:5001 ": f" {getattr(request, 'param', 'localhost')}:{web.server_port} ",
     }.items():
         assert old in text, old
         text = text.replace(old, new)
@@ -298,8 +299,9 @@ def test_haproxy_is_drained_reloaded_and_asked_as_the_switch_does(
     running = haproxy.edge
     running.wait_for("frontend", {"127.0.0.1"}, time.monotonic() + 10)
     assert {slot.backend for slot in running.slots("frontend")} == {"frontend", "frontend_streams"}
-    assert running.drain("backend", {"127.0.0.1"}, requests=5, streams=5) == 0
+    running.drain("backend", {"127.0.0.1"})
     assert running.serving("backend") == set()
+    assert running.wait_drained("backend", {"127.0.0.1"}, time.monotonic(), requests=5, streams=5) == 0
     running.undrain("backend", {"127.0.0.1"})
     assert running.serving("backend") == {"127.0.0.1"}
 
@@ -338,7 +340,23 @@ def test_haproxy_counts_a_request_that_is_under_way(haproxy: Real) -> None:
     with context.wrap_socket(socket.create_connection(("127.0.0.1", port))) as client:
         client.sendall(b"GET /slow HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n")
         until(lambda: sum(slot.sessions for slot in running.slots("backend")) == 1, running.folder)
-        assert running.drain("backend", {"127.0.0.1"}, requests=1, streams=1) == 1
+        running.drain("backend", {"127.0.0.1"})
+        drained = time.monotonic()
+        assert running.wait_drained("backend", {"127.0.0.1"}, drained, requests=1, streams=1) == 1
         haproxy.slow.set()
-        assert running.drain("backend", {"127.0.0.1"}, requests=10, streams=1) == 0
+        assert running.wait_drained("backend", {"127.0.0.1"}, drained, requests=10, streams=1) == 0
         assert b" 200 " in client.recv(4096)
+
+
+@pytest.mark.parametrize("haproxy", ["frontend.invalid"], indirect=True)
+def test_haproxy_keeps_a_place_held_when_a_copy_comes_to_it(haproxy: Real) -> None:
+    running = haproxy.edge
+    assert not any(slot.address or slot.draining for slot in running.slots("frontend"))
+    running.hold("frontend")
+    # ends the maintenance in which a place without address is; the address itself would take a real DNS
+    running.ask("set server frontend/frontend1 addr 127.0.0.1")
+    row = next(line for line in running.ask("show servers state frontend").splitlines() if " frontend1 " in line)
+    assert row.split()[6] == str(0x08)
+    assert all(slot.draining for slot in running.slots("frontend"))
+    running.set_state(running.slots("frontend")[0], "ready")
+    assert not running.slots("frontend")[0].draining

@@ -1,19 +1,15 @@
-"""The module release_lock, and what its action plugin adds: who the controller is, and whether a holder lives."""
+"""The module release_lock, and what its action plugin adds."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.module_utils.releases import lock
+from ansible.module_utils.releases import holder, lock
 from ansible.plugins.action import release_lock as action
 
 from tests.unit.conftest import RunModule
@@ -139,43 +135,8 @@ def test_a_place_that_cannot_be_written_is_named(ask: Any, tmp_path: Path) -> No
 # The action plugin
 
 
-@pytest.fixture
-def other_process() -> Iterator[int]:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    yield process.pid
-    process.kill()
-    process.wait()
-
-
 def identity_of(pid: int) -> dict[str, Any]:
-    return {**action.identity(), "pid": pid, "started": action.started(pid)}
-
-
-def test_a_task_says_which_ansible_playbook_runs_it() -> None:
-    me = action.identity()
-    assert me["pid"] == os.getppid()
-    assert me["started"] == action.started(os.getppid()) != ""
-    assert len(me["machine"]) == 12
-
-
-def test_a_process_lives_until_it_ends(other_process: int) -> None:
-    holder = identity_of(other_process)
-    assert action.holder_lives(holder) is True
-    os.kill(other_process, 9)
-    deadline = time.monotonic() + 10
-    while action.started(other_process) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    # dead, though nobody has waited for it yet
-    assert action.holder_lives(holder) is False
-
-
-def test_another_process_with_the_same_number_is_not_the_holder(other_process: int) -> None:
-    assert action.holder_lives({**identity_of(other_process), "started": "1"}) is False
-
-
-@pytest.mark.parametrize("other", [{"machine": "0" * 12}, {"space": "0.0"}, {"pid": None}])
-def test_what_another_machine_or_container_runs_is_not_known_here(other: dict[str, Any]) -> None:
-    assert action.holder_lives({**identity_of(os.getpid()), **other}) is None
+    return {**holder.identity(), "pid": pid, "started": holder.started(pid)}
 
 
 class Asked:
@@ -201,7 +162,7 @@ class Asked:
 def test_the_server_is_told_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Asked([{"owner": None}], run=RUN)
     assert asked.run(monkeypatch) == {"owner": None}
-    assert asked.calls == [{"run": RUN, "controller": action.identity()}]
+    assert asked.calls == [{"run": RUN, "controller": holder.identity()}]
 
 
 def test_the_lock_of_a_dead_process_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,8 +174,8 @@ def test_the_lock_of_a_dead_process_is_asked_for_again(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("other", [{}, {"machine": "0" * 12}])
 def test_a_holder_that_lives_or_is_elsewhere_is_not(monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]) -> None:
-    holder = {"run": "old", "controller": {**identity_of(os.getpid()), **other}}
-    asked = Asked([{"failed": True, "locked": True, "owner": holder}], run=RUN)
+    alive = {"run": "old", "controller": {**identity_of(os.getpid()), **other}}
+    asked = Asked([{"failed": True, "locked": True, "owner": alive}], run=RUN)
     answer = asked.run(monkeypatch)
     assert answer["failed"]
     assert answer["holder_lives"] is (None if other else True)

@@ -16,6 +16,7 @@ import pytest
 from ansible.module_utils.backups.archive import BackupError
 from ansible.module_utils.release_secrets import give_own_list
 from ansible.module_utils.releases import lock, rolling, switch
+from ansible.module_utils.releases.containers import Snapshot
 from ansible.module_utils.releases.lock import LockedError
 
 from tests.unit.releases.fake_server import INFRASTRUCTURE, READERS, SERVICES, WORKERS, Container, FakeServer
@@ -1249,3 +1250,66 @@ def test_a_release_for_a_port_that_somebody_else_has_is_refused(server: FakeServ
     who = "container grafana" if published else "nginx (pid 7)"
     assert f"release two publishes port 8500 (EDGE_ADMIN_PORT), which is taken by {who}. Cure: " in outcome.cause
     assert "8443" not in outcome.cause
+
+
+def test_the_new_frontend_starts_with_the_backend_and_gets_nothing_before_its_turn(server: FakeServer) -> None:
+    server.deployed("one")
+    server.release("two", backend={"hash": "two", "healthy_after": 20.0})
+    seen: set[tuple[str, ...]] = set()
+
+    def look(_: str) -> None:
+        if len(server.running("frontend")) == 2 and "the new backend" not in server.told():
+            new = server.running("frontend")[1].address
+            seen.update((slot.backend, slot.name) for slot in server.edge.slots if slot.up and slot.address == new)
+            assert not any(slot.address == new for slot in server.edge.takes("frontend"))
+
+    server.before_call = look
+    assert server.switch("two").result == "ok"
+    assert {backend for backend, _ in seen} == {"frontend", "frontend_streams"}
+    assert server.unharmed()
+    assert not any(slot.drained for slot in server.edge.slots)
+
+
+def test_a_frontend_that_came_along_goes_with_a_backend_that_is_no_good(server: FakeServer) -> None:
+    server.deployed("one")
+    frontends = server.ids("frontend")
+    server.release("two", backend={"hash": "two", "healthy_after": None})
+    assert server.switch("two", healthy_timeout_seconds=20).result == "rolled_back"
+    assert "create frontend two" in server.log
+    assert server.ids("frontend") == frontends
+    assert server.unharmed()
+    assert not any(slot.drained for slot in server.edge.slots)
+
+
+def test_the_frontend_waits_for_its_turn_where_there_is_no_memory_for_all(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.deployed("one")
+    # a copy of each takes 100
+    monkeypatch.setattr("ansible.module_utils.releases.rolling.available_megabytes", lambda: 200)
+    server.release("two", backend={"hash": "two", "healthy_after": 5.0})
+    assert server.switch("two").result == "ok"
+    log = [line for line in server.log if line.startswith(("create backend", "create frontend", "drain backend"))]
+    assert log.index("create frontend two") > log.index(next(line for line in log if line.startswith("drain backend")))
+    assert server.unharmed()
+
+
+def test_places_that_a_killed_switch_has_left_held_are_given_back(server: FakeServer) -> None:
+    server.deployed("one")
+    for slot in server.edge.slots:
+        if slot.backend == "frontend" and not slot.address:
+            slot.drained = 1.0
+    assert server.switch("one").result == "ok"
+    assert not any(slot.drained for slot in server.edge.slots)
+
+
+def test_a_snapshot_asks_the_engine_once(server: FakeServer) -> None:
+    server.deployed("one")
+    asked: list[str] = []
+    server.before_call = asked.append
+    seen = Snapshot()
+    assert [one.live.service for one in seen.of("backend")] == ["backend"]
+    server.stop(server.running("frontend")[0])
+    assert seen.of("frontend")[0].attrs["State"]["Status"] == "running"
+    assert seen.of("nothing") == []
+    assert asked.count("list") == 1
