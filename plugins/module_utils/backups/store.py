@@ -152,13 +152,21 @@ def require_room(directory: Path, needed: int, left: int) -> None:
     free = status.f_bavail * status.f_frsize
     if free < needed + left:
         raise BackupError(
-            f"no room in {directory}: {_size(free)} are free, {_size(needed)} may be needed and {_size(left)} must "
-            "stay free. Nothing was written. Cure: make room, or set backup_directory to another disk"
+            f"no room in {directory}: {readable_size(free)} are free, {readable_size(needed)} may be needed and "
+            f"{readable_size(left)} must stay free. Nothing was written. Cure: make room, or set backup_directory to "
+            "another disk"
         )
 
 
-def _size(count: int) -> str:
-    return f"{count / 2**20:.1f} MB"
+def readable_size(count: int) -> str:
+    """A number of bytes for people, in the unit that leaves no "0.0"."""
+    size, unit = float(count), "bytes"
+    for larger in ("KiB", "MiB", "GiB"):
+        # what would be rounded up to 1024.0 is 1.0 of the next one
+        if size < 1023.95:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
 
 
 def _read(path: Path) -> Backup:

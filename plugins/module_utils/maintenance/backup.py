@@ -12,7 +12,15 @@ from typing import Any
 from ansible.module_utils.backups import application, k3s
 from ansible.module_utils.backups.archive import BackupError
 from ansible.module_utils.backups.offsite import OffsiteError, Target, copy
-from ansible.module_utils.backups.store import OTHERS_KEPT, ROUTINE, Backup, backups, prune, remove_leftovers
+from ansible.module_utils.backups.store import (
+    OTHERS_KEPT,
+    ROUTINE,
+    Backup,
+    backups,
+    prune,
+    readable_size,
+    remove_leftovers,
+)
 from ansible.module_utils.history import append_history
 from ansible.module_utils.maintenance.state import MaintenanceError, now, read_state, write_state
 
@@ -124,9 +132,9 @@ def sentences(report: Report, job: Job) -> list[str]:
     """What was done, for the journal and whoever started it."""
     lines = []
     for one in report.made:
-        size = one.path.stat().st_size / MEGABYTE
+        size = readable_size(one.path.stat().st_size)
         kept = "encrypted" if one.encrypted else "not encrypted"
-        lines.append(f"{one.kind} is backed up: {one.path} ({size:.1f} MB, {kept}, checked by reading it again).")
+        lines.append(f"{one.kind} is backed up: {one.path} ({size}, {kept}, checked by reading it again).")
     lines += [
         f"{path} is removed: {job.keep} of a kind are kept, and {OTHERS_KEPT} that are unverified or were made before "
         "something else."
