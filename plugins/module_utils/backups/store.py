@@ -152,14 +152,21 @@ def require_room(directory: Path, needed: int, left: int) -> None:
     free = status.f_bavail * status.f_frsize
     if free < needed + left:
         raise BackupError(
-            f"no room in {directory}: {size_of(free)} are free, {size_of(needed)} may be needed and {size_of(left)} "
-            "must stay free. Nothing was written. Cure: make room, or set backup_directory to another disk"
+            f"no room in {directory}: {readable_size(free)} are free, {readable_size(needed)} may be needed and "
+            f"{readable_size(left)} must stay free. Nothing was written. Cure: make room, or set backup_directory to "
+            "another disk"
         )
 
 
-def size_of(count: int) -> str:
-    """Bytes as a person reads them: of what is below a megabyte, kilobytes."""
-    return f"{count / 2**20:.1f} MB" if count >= 2**20 else f"{-(-count // 1024)} kB"
+def readable_size(count: int) -> str:
+    """A number of bytes for people, in the unit that leaves no "0.0"."""
+    size, unit = float(count), "bytes"
+    for larger in ("KiB", "MiB", "GiB"):
+        # what would be rounded up to 1024.0 is 1.0 of the next one
+        if size < 1023.95:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
 
 
 def _read(path: Path) -> Backup:

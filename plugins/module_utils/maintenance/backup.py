@@ -10,16 +10,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.atomic_files import read_file
 from ansible.module_utils.backups import application, k3s
 from ansible.module_utils.backups.archive import BackupError
 from ansible.module_utils.backups.offsite import OffsiteError, Target, copy
-from ansible.module_utils.backups.store import OTHERS_KEPT, ROUTINE, Backup, backups, prune, remove_leftovers, size_of
+from ansible.module_utils.backups.store import (
+    OTHERS_KEPT,
+    ROUTINE,
+    Backup,
+    backups,
+    prune,
+    readable_size,
+    remove_leftovers,
+)
 from ansible.module_utils.history import append_history
 from ansible.module_utils.maintenance.state import MaintenanceError, now, read_state, write_state
 
 MEGABYTE = 1024 * 1024
-ASKED_BY = Path("/run/integr8scode/backup.by")
-"""Where playbooks/backup.yml writes who runs it, while its backup is made."""
+# who starts the unit, where a person does: roles/backup/tasks/run.yml writes it; below root's own folder
+AUTHOR = Path("/run/integr8scode/backup.author")
+LONGEST_AUTHOR = 200
 
 
 @dataclass(frozen=True)
@@ -127,7 +137,7 @@ def sentences(report: Report, job: Job) -> list[str]:
     """What was done, for the journal and whoever started it."""
     lines = []
     for one in report.made:
-        size = size_of(one.path.stat().st_size)
+        size = readable_size(one.path.stat().st_size)
         kept = "encrypted" if one.encrypted else "not encrypted"
         lines.append(f"{one.kind} is backed up: {one.path} ({size}, {kept}, checked by reading it again).")
     lines += [
@@ -148,16 +158,28 @@ def sentences(report: Report, job: Job) -> list[str]:
 
 
 def author() -> str:
-    """Who has it made: who runs the playbook, which writes that down first; else systemd, for its timer or a person."""
-    with suppress(OSError, UnicodeDecodeError):
-        if name := ASKED_BY.read_text(encoding="utf-8").strip():
-            return name
+    """Who has started this run: a person by name where one is known, "systemd" for what its timer does.
+
+    The name counts for this run alone: whoever comes next, the timer for one, is not taken for that person.
+    """
+    try:
+        said = (read_file(AUTHOR) or b"").decode(errors="replace").strip()
+        AUTHOR.unlink(missing_ok=True)
+    except OSError:
+        # a name that cannot be read must not stop a backup
+        said = ""
+    if said:
+        return said[:LONGEST_AUTHOR]
     # systemd numbers what it starts
     return "systemd" if "INVOCATION_ID" in os.environ else os.environ.get("SUDO_USER", "root")
 
 
-def remember(job: Job, report: Report, seconds: float) -> None:
-    """Write the state that others ask later, and a line of history. Raises OSError."""
+def remember(job: Job, report: Report, seconds: float, by: str) -> None:
+    """Write the state that others ask later, and a line of history. Raises OSError.
+
+    :param seconds: that the run has taken.
+    :param by: who has started it.
+    """
     facts = read_state("backup").get("facts", {})
     succeeded = {**facts.get("last_success", {}), **report.succeeded}
     made = [
@@ -171,8 +193,8 @@ def remember(job: Job, report: Report, seconds: float) -> None:
         "result": "failed" if report.problems else "ok",
         "backups": [one.path.name for one in report.made],
         "copied": len(report.copied),
-        "by": author(),
-        "seconds": round(seconds, 1),
+        "by": by,
+        "seconds": seconds,
     }
     if report.problems:
         entry["message"] = " / ".join(report.problems)
@@ -190,10 +212,12 @@ def run(config: Mapping[str, Any]) -> int:
     before = read_state("backup")
     if before.get("result") == "failed":
         print(f"The run before this one, {before.get('at')}, had failed: {before.get('message')}", flush=True)
+    by = author()
     started = time.monotonic()
     report = perform(job)
-    print("\n".join(sentences(report, job)), flush=True)
-    remember(job, report, time.monotonic() - started)
+    seconds = round(time.monotonic() - started, 1)
+    print("\n".join([*sentences(report, job), f"That took {seconds} s."]), flush=True)
+    remember(job, report, seconds, by)
     if report.problems:
         raise MaintenanceError(" / ".join(report.problems))
     return 0

@@ -1,7 +1,8 @@
 """What a maintenance job leaves behind for whoever asks later: one small JSON file for each subcommand.
 
-Keys: `subcommand`, `result` ("ok" or "failed"), `at` (end of the last run, UTC), `seconds`, `message` (of a failure, no
-secret), `last_success` (UTC, "" when there has been none), `facts` (what the subcommand itself wants to be known).
+Keys: `subcommand`, `result` ("ok" or "failed"), `at` (end of the last run, UTC), `seconds` (of the whole run; one that
+waited for another run counts that as well), `message` (of a failure, no secret), `last_success` (UTC, "" when there has
+been none), `facts` (what the subcommand itself wants to be known).
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from ansible.module_utils.backups.store import Backup, BackupError
 from ansible.module_utils.maintenance import backup as job
 from ansible.module_utils.maintenance import state
 from ansible.module_utils.maintenance.state import MaintenanceError, read_state, write_state
+
+FOLDER = job.AUTHOR.parent
 
 
 @pytest.fixture
@@ -57,6 +62,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(k3s, "create", create("k3s"))
     monkeypatch.setattr(application, "create", create("application"))
     monkeypatch.setattr(state, "DIRECTORY", tmp_path / "state")
+    monkeypatch.setattr(job, "AUTHOR", tmp_path / "author")
     monkeypatch.setattr("os.fchown", lambda *_, **__: None)
     monkeypatch.setattr("os.chown", lambda *_, **__: None)
 
@@ -75,6 +81,8 @@ def test_both_are_made_and_remembered(config: dict[str, Any], capsys: pytest.Cap
     said = capsys.readouterr().out
     assert "k3s is backed up: " in said
     assert "application is backed up: " in said
+    # a small one is not "0.0" of anything
+    assert re.search(r" \([1-9]\d* bytes, not encrypted, ", said)
     facts = read_state("backup")["facts"]
     assert [one["kind"] for one in facts["made"]] == ["k3s", "application"]
     assert set(facts["last_success"]) == {"k3s", "application"}
@@ -95,6 +103,39 @@ def test_who_asked_is_told_from_the_timer(
     job.run(config)
     assert [entry["by"] for entry in history(config)] == ["ops", "systemd", "kim@desk"]
     assert " kB, " in capsys.readouterr().out
+
+
+def test_a_person_who_starts_the_unit_is_named_once(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVOCATION_ID", "abc")
+    job.AUTHOR.write_text("anna@laptop\n")
+    job.run(config)
+    job.run(config)
+    assert [entry["by"] for entry in history(config)] == ["anna@laptop", "systemd"]
+
+
+@pytest.mark.parametrize(
+    ("left", "by"),
+    [
+        (lambda path: path.mkdir(), "systemd"),
+        (lambda path: path.symlink_to("/etc/hostname"), "systemd"),
+        (lambda path: path.write_text("\n"), "systemd"),
+        (lambda path: path.write_bytes(b"\xff" + b"x" * 1000), "\ufffd" + "x" * 199),
+        (os.mkfifo, "systemd"),
+    ],
+    ids=["folder", "link", "empty", "long and no text", "pipe"],
+)
+def test_a_name_that_cannot_be_read_stops_no_backup(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, left: Any, by: str
+) -> None:
+    monkeypatch.setenv("INVOCATION_ID", "abc")
+    left(job.AUTHOR)
+    assert job.run(config) == 0
+    assert history(config)[-1]["by"] == by
+
+
+def test_the_run_says_the_seconds_of_the_history(config: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    job.run(config)
+    assert f"That took {history(config)[-1]['seconds']} s." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("broken", "other"), [(k3s, "application"), (application, "k3s")])
@@ -206,6 +247,32 @@ def test_the_role_s_settings_are_those_of_the_job() -> None:
     root = Path(__file__).resolve().parents[3]
     internal = yaml.safe_load((root / "roles/backup/vars/main.yml").read_text())
     assert set(internal["__backup_job"]) == {one.name for one in dataclasses.fields(job.Job)}
+
+
+def test_the_role_hands_the_person_s_name_over_where_the_job_looks(tmp_path: Path) -> None:
+    """By standard input: a name with the shell's characters in it runs nothing. None is left for the timer's run."""
+    root = Path(__file__).resolve().parents[3]
+    task = yaml.safe_load((root / "roles/backup/tasks/run.yml").read_text())[0]["ansible.builtin.shell"]
+    assert task["stdin"] == "{{ __backup_author }}"
+    assert "{{" not in task["cmd"]
+    assert str(FOLDER / "backup.author") in task["cmd"]
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    file = tmp_path / "run" / "backup.author"
+    copies = f'#!/bin/sh\n[ "$1" = start ] && cp -p {file} {tmp_path}/seen\nexit 3\n'
+    for name, content in {"systemctl": copies, "journalctl": "#!/bin/sh\n"}.items():
+        (programs / name).write_text(content)
+        (programs / name).chmod(0o755)
+    name = f"anna $(touch {tmp_path}/ran) ' \" `id`@laptop\n"
+    command = task["cmd"].replace(str(FOLDER), str(file.parent))
+    environment = {"PATH": f"{programs}:/usr/bin:/bin"}
+    done = subprocess.run([task["executable"], "-c", command], input=name, text=True, env=environment, check=False)
+    assert done.returncode == 3
+    assert (tmp_path / "seen").read_text() == name
+    assert (tmp_path / "seen").stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert not file.exists()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_failure_before_this_run_is_told(config: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -204,7 +204,7 @@ def test_no_room_is_refused_before_anything_is_written(
     needed = k3s.estimate(root=server.root).needed
     assert 2 * size < needed < 2 * size + 10_000
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=needed + k3s.MARGIN - 1, f_frsize=1))
-    with pytest.raises(BackupError, match=r"no room in .*MB are free.*Nothing was written\. Cure"):
+    with pytest.raises(BackupError, match=r"no room in .*iB are free.*Nothing was written\. Cure"):
         made(server, directory, required_free=k3s.MARGIN)
     assert not directory.exists()
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=needed + k3s.MARGIN, f_frsize=1))

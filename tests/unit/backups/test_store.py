@@ -149,11 +149,28 @@ def test_one_backup_of_a_kind_at_a_time(directory: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1.0 KiB"),
+        (40_000, "39.1 KiB"),
+        (2**20 - 1, "1.0 MiB"),
+        (5 * 2**20 // 2, "2.5 MiB"),
+        (3 * 2**30, "3.0 GiB"),
+        (5000 * 2**30, "5000.0 GiB"),
+    ],
+)
+def test_a_size_is_told_in_a_unit_that_fits(count: int, said: str) -> None:
+    assert store.readable_size(count) == said
+
+
 def test_no_room_is_said_with_numbers_before_anything_is_written(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=10, f_frsize=2**20))
-    with pytest.raises(BackupError, match=r"10\.0 MB are free, 8\.0 MB may be needed and 3\.0 MB must stay free"):
+    with pytest.raises(BackupError, match=r"10\.0 MiB are free, 8\.0 MiB may be needed and 3\.0 MiB must stay free"):
         store.require_room(directory / "deep", 8 * 2**20, 3 * 2**20)
     store.require_room(directory / "deep", 7 * 2**20, 3 * 2**20)
     assert not directory.exists()
