@@ -69,7 +69,6 @@ class Switch:
 
     def run(self) -> Outcome:
         """Do all of it; how it ended. The lock is given back in any case; what changed has a line in the history."""
-        began = time.monotonic()
         try:
             outcome = self._run()
         except (lock.LockedError, OSError) as error:
@@ -82,7 +81,8 @@ class Switch:
             outcome.cause,
             outcome.sentences,
             list(dict.fromkeys(self.lost)),
-            round(time.monotonic() - began, 1),
+            # with what the run did before: what its summary and the history say is one number
+            round(time.time() - self.job.started_at, 1),
         )
         if outcome.result != "refused":
             self._remember(outcome)
@@ -326,7 +326,7 @@ class Switch:
             "by": self.job.by,
             "from": self.job.controller,
             "run": self.job.run,
-            "seconds": round(time.time() - self.job.started_at, 1),
+            "seconds": outcome.seconds,
         }
         if outcome.cause:
             entry["message"] = outcome.cause[:2000]

@@ -89,20 +89,13 @@ def test_both_are_made_and_remembered(config: dict[str, Any], capsys: pytest.Cap
     assert [(one["action"], one["result"], len(one["backups"])) for one in history(config)] == [("backup", "ok", 2)]
 
 
-def test_who_asked_is_told_from_the_timer(
-    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = tmp_path / "backup.by"
-    monkeypatch.setattr(job, "ASKED_BY", asked)
+def test_systemd_is_told_apart(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("INVOCATION_ID", raising=False)
     monkeypatch.setenv("SUDO_USER", "ops")
     job.run(config)
     monkeypatch.setenv("INVOCATION_ID", "abc")
     job.run(config)
-    asked.write_text("kim@desk\n")
-    job.run(config)
-    assert [entry["by"] for entry in history(config)] == ["ops", "systemd", "kim@desk"]
-    assert " kB, " in capsys.readouterr().out
+    assert [entry["by"] for entry in history(config)] == ["ops", "systemd"]
 
 
 def test_a_person_who_starts_the_unit_is_named_once(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1313,3 +1313,11 @@ def test_a_snapshot_asks_the_engine_once(server: FakeServer) -> None:
     assert seen.of("frontend")[0].attrs["State"]["Status"] == "running"
     assert seen.of("nothing") == []
     assert asked.count("list") == 1
+
+
+def test_the_run_and_the_history_say_the_same_seconds(server: FakeServer) -> None:
+    server.release("one")
+    outcome = server.switch("one")
+    # the clock of the fake server goes on while the switch waits
+    assert outcome.seconds >= 30
+    assert server.history()[-1]["seconds"] == outcome.seconds
