@@ -42,13 +42,13 @@ STAGES = (
     Stage("writing the release", task=r"release \| Write the release"),
     Stage("trial", step="trial"),
     Stage("backend", step="backend"),
-    Stage("frontend", step="frontend"),
     Stage("workers", step="workers"),
+    Stage("coordinator", step="coordinator"),
     Stage("verification", step="verify"),
     Stage("stable window", step="stable"),
 )
 IN_SHORT = {"writing the release", "backend"}
-DOCKER_STAGES = (STAGES[5], STAGES[7], STAGES[8])
+DOCKER_STAGES = tuple(stage for stage in STAGES if stage.name in ("backend", "workers", "verification"))
 DOCKER_IN_SHORT = {"workers"}
 
 

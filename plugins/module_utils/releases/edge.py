@@ -155,7 +155,13 @@ class Edge:
             time.sleep(0.25)
 
     def hold(self, service: str) -> None:
-        """Send nothing to a copy that is yet to come, in whichever place, until `undrain`. Raises EdgeError."""
+        """Send nothing to a copy that is yet to come, in whichever place, until `undrain`.
+
+        HAProxy 3.0 takes a server whose address is new for healthy until its first check has failed. A program that
+        listens before it has loaded, as gunicorn does, would get requests in that time.
+
+        :raises EdgeError: nobody answers.
+        """
         for slot in self.slots(service):
             if not slot.address:
                 self.set_state(slot, "drain")

@@ -183,7 +183,9 @@ class Rolling:
         ids = {one.id for one in old}
         deadline = time.monotonic() + self.healthy_seconds
         if not any(one.id not in ids for one in self.stack.of(service)):
-            numbers = {service: len(old) + 1, **self._hold(along, beside=service)}
+            numbers = {service: len(old) + 1, **self._along(along, beside=service)}
+            for name in numbers:
+                self.edge.hold(name)
             scales = [word for name, number in numbers.items() for word in ("--scale", f"{name}={number}")]
             patiently(lambda: self.compose.up(numbers, "--no-recreate", *scales))
         (new, *more) = wait_until_well(
@@ -195,8 +197,8 @@ class Rolling:
         for one in [*old, *more]:
             self._drain(service, one)
 
-    def _hold(self, services: Sequence[str], *, beside: str) -> dict[str, int]:
-        """Keep requests from what is about to start ahead of its turn; how many copies each of these services gets."""
+    def _along(self, services: Sequence[str], *, beside: str) -> dict[str, int]:
+        """Which services' new copies start ahead of their turn, and how many copies each has then."""
         needed = max(map(limit_megabytes, self.stack.of(beside)), default=0)
         numbers = {}
         for service in services:
@@ -206,7 +208,6 @@ class Rolling:
             needed += limit_megabytes(found[0])
             if available_megabytes() < needed + SPARE_MEGABYTES:
                 break
-            self.edge.hold(service)
             self.ahead[service] = restarts_of(found)
             numbers[service] = 2
         return numbers

@@ -2,7 +2,7 @@
 
 The edge is a real unix socket that answers as HAProxy does. What users would notice is written down as it happens:
 `outages` (nobody takes a service's requests), `cut` (a copy was stopped with something open or while it was sent more),
-`to_nobody` (the edge was told to send requests where nobody is).
+`to_nobody` (the edge was told to send requests where nobody is), `early` (a copy got requests before it was healthy).
 """
 
 from __future__ import annotations
@@ -290,6 +290,9 @@ class FakeEdge:
             fresh = [one for address, one in found.items() if address not in taken and now - one.started >= 0.5]
             if not slot.address and fresh:
                 slot.address, slot.since = fresh[0].address, now
+                # until its first check a new address counts as healthy
+                if not slot.drained and not fresh[0].healthy(now) and self.takes(service):
+                    self.server.early.append(f"{slot.backend} {fresh[0].spec['hash']}")
             if slot.address in found:
                 slot.up = found[slot.address].healthy(now) and now - slot.since >= 0.5
 
@@ -355,6 +358,7 @@ class FakeServer:
     outages: list[str] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
     to_nobody: list[str] = field(default_factory=list)
+    early: list[str] = field(default_factory=list)
     containers_now: list[Live] = field(default_factory=list)
     busy: dict[str, float] = field(default_factory=dict)
     executions: dict[str, float] | None = field(default_factory=dict)
@@ -522,7 +526,7 @@ class FakeServer:
 
     def unharmed(self) -> bool:
         """Whether no user has noticed anything."""
-        return not (self.outages or self.cut or self.to_nobody)
+        return not (self.outages or self.cut or self.to_nobody or self.early)
 
     # -- time, and being killed
 

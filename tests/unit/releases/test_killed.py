@@ -47,6 +47,7 @@ def is_whole(server: FakeServer, release: str) -> None:
     assert not list((server.base / "lock").glob("owner.json"))
     assert server.outages == []
     assert server.to_nobody == []
+    assert server.early == []
 
 
 @pytest.mark.parametrize("point", POINTS)
