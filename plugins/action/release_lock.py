@@ -13,7 +13,7 @@ _OURS = str(Path(__file__).resolve().parents[1] / "module_utils")
 if _OURS not in ansible.module_utils.__path__:
     ansible.module_utils.__path__.append(_OURS)
 
-from ansible.module_utils.releases.holder import holder_lives, identity  # noqa: E402
+from ansible.module_utils.releases.holder import holder_lives, identity, orphaned  # noqa: E402
 
 _OWN = ("controller", "gone_run")
 
@@ -37,6 +37,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         given = [name for name in _OWN if name in self._task.args]
         if given:
             return {"failed": True, "msg": f"release_lock fills in {', '.join(given)} itself"}
+        if self._task.args.get("state", "held") == "held" and orphaned():
+            # its ansible-playbook was killed: nobody would do what the lock is for, nor give it back
+            return {"failed": True, "msg": "Nothing was changed. The ansible-playbook that wanted the lock has ended."}
         answer = self._ask(task_vars)
         owner = answer.get("owner")
         if not isinstance(owner, dict):

@@ -6,6 +6,7 @@ Action plugins use it; on a server it says nothing of a lock that a controller h
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import socket
 from pathlib import Path
@@ -41,9 +42,23 @@ def _space() -> str:
         return ""
 
 
+def _playbook() -> int:
+    """Process number of the ansible-playbook whose task calls this: a task runs in a child of it.
+
+    As it was when the child began: one that has lost its parent is the child of another process, mostly of the first.
+    """
+    parent = multiprocessing.parent_process()
+    return os.getppid() if parent is None or parent.pid is None else parent.pid
+
+
+def orphaned() -> bool:
+    """Whether the ansible-playbook whose task calls this has ended."""
+    return _playbook() != os.getppid()
+
+
 def identity() -> dict[str, Any]:
-    """The ansible-playbook whose task calls this: a task runs in a child of it."""
-    pid = os.getppid()
+    """The ansible-playbook whose task calls this."""
+    pid = _playbook()
     return {
         "host": socket.gethostname(),
         "machine": _machine(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -30,6 +31,32 @@ def test_a_task_says_which_ansible_playbook_runs_it() -> None:
     assert me["pid"] == os.getppid()
     assert me["started"] == holder.started(os.getppid()) != ""
     assert len(me["machine"]) == 12
+
+
+def _asks_when_its_parent_is_gone(pipe: Any, parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    pipe.send((holder.identity(), holder.orphaned()))
+
+
+def _begins_a_task_and_dies(pipe: Any) -> None:
+    multiprocessing.get_context("fork").Process(target=_asks_when_its_parent_is_gone, args=(pipe, os.getpid())).start()
+    # without waiting for its child, as a kill does
+    os._exit(0)
+
+
+def test_a_task_that_outlives_its_ansible_playbook_does_not_speak_for_another_process() -> None:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    playbook = context.Process(target=_begins_a_task_and_dies, args=(theirs,))
+    playbook.start()
+    playbook.join(20)
+    assert ours.poll(20)
+    identity, orphaned = ours.recv()
+    assert orphaned
+    assert identity["pid"] == playbook.pid
+    assert holder.holder_lives(identity) is False
+    assert not holder.orphaned()
 
 
 def test_a_process_lives_until_it_ends(other_process: int) -> None:

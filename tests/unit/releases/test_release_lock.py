@@ -165,6 +165,17 @@ def test_the_server_is_told_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked.calls == [{"run": RUN, "controller": holder.identity()}]
 
 
+def test_nobody_takes_a_lock_for_a_run_that_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action, "orphaned", lambda: True)
+    asked = Asked([], run=RUN)
+    answer = asked.run(monkeypatch)
+    assert answer["failed"]
+    assert answer["msg"].startswith("Nothing was changed. The ansible-playbook")
+    assert asked.calls == []
+    # giving it back is right whoever does it
+    assert Asked([{"owner": None}], run=RUN, state="released").run(monkeypatch) == {"owner": None}
+
+
 def test_the_lock_of_a_dead_process_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     dead = {"run": "old", "controller": {**identity_of(os.getpid()), "started": "1"}}
     asked = Asked([{"failed": True, "locked": True, "owner": dead}, {"owner": {"run": RUN}}], run=RUN)
