@@ -73,8 +73,8 @@ def other(host: Any) -> str:
 def deploy(request: pytest.FixtureRequest, host: Any, other: str, tmp_path: Path) -> Iterator[Playbook]:
     """A deploy of the other release that has begun."""
     inventory = request.config.getoption("--inventory")
-    # long enough to be hit
-    settings = json.dumps({"integr8scode_stable_seconds": 8})
+    # long enough to be hit: what the verification has taken is counted into it
+    settings = json.dumps({"integr8scode_stable_seconds": 20})
     forget_images(host, other)
     arguments = ("deploy.yml", "-e", f"tag={other}", "-e", settings)
     run = Playbook(arguments, inventory, tmp_path / "deploy.log", newest_run(host))
