@@ -111,7 +111,7 @@ class Outcome:
         cause: what went wrong, with the last lines of who failed.
         sentences: the whole for people.
         lost: ids of executions that were cut off.
-        seconds: that it took.
+        seconds: since the run began, pulling and writing included; the history has the same.
     """
 
     result: str
