@@ -22,10 +22,6 @@ options:
     description: Seconds that a k3s which crashed must have run to count as up again.
     type: int
     default: 60
-  journal_lines:
-    description: How many of the journal's last lines to read.
-    type: int
-    default: 400
 attributes:
   check_mode:
     support: full
@@ -71,12 +67,11 @@ def main() -> None:
         argument_spec={
             "node_ip": {"type": "str", "default": ""},
             "stable_seconds": {"type": "int", "default": 60},
-            "journal_lines": {"type": "int", "default": 400},
         },
         supports_check_mode=True,
     )
     parameters = module.params
-    facts = collect(journal_lines=parameters["journal_lines"])
+    facts = collect()
     found = diagnose(facts, node_ip=parameters["node_ip"], stable_seconds=parameters["stable_seconds"])
     result = asdict(found)
     # names of Ansible's own that a result must not use

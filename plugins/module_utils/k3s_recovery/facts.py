@@ -218,7 +218,6 @@ def _kept(directory: Path, hostname: str, data: Path) -> Kept | None:
 
 def collect(
     *,
-    journal_lines: int = 400,
     root: Path = Path("/"),
     settle_seconds: float = 10,
     backups: str = store.DEFAULT_DIRECTORY,
@@ -254,7 +253,7 @@ def collect(
         unit=unit,
         configuration=configuration,
         network=read_network(),
-        journal=journals.read(journal_lines, secrets),
+        journal=journals.read(secrets),
         datastore=_datastore(configuration, data, tokens.configured or tokens.stored, whole=not well),
         certificates=listeners.certificates(data),
         served=listeners.served(host, number, data),

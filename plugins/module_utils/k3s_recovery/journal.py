@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 from ansible.module_utils.k3s_common import UNIT
 
+# One start of k3s writes some 500 lines until it ends itself, and the one before it has to be seen as well: while a start
+# is under way, or ends just now, only that one tells why.
+LINES = 5000
 LINE_LENGTH = 600  # of what is kept of a line; k3s writes whole command lines
 _ADDRESS = r"\[?(?P<address>[0-9a-fA-F:.]*)\]?"
 
@@ -211,9 +214,9 @@ def _ended_well(lines: list[str]) -> bool:
     return False
 
 
-def read(lines: int, secrets: Iterable[str] = (), unit: str = UNIT) -> Journal:
-    """Read the last `lines` of the unit's journal. Never raises."""
-    command = ["journalctl", "-u", unit, "-o", "json", "-n", str(lines), "--no-pager", "-q"]
+def read(secrets: Iterable[str] = (), unit: str = UNIT) -> Journal:
+    """Read the last LINES of the unit's journal. Never raises."""
+    command = ["journalctl", "-u", unit, "-o", "json", "-n", str(LINES), "--no-pager", "-q"]
     command.append("--output-fields=MESSAGE,INVOCATION_ID,_SYSTEMD_INVOCATION_ID")
     try:
         shown = subprocess.run(command, capture_output=True, timeout=30, check=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,4 +74,17 @@ def test_evidence_is_the_message() -> None:
 
 def test_a_journal_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    assert "cannot be read" in journal.read(10).problem
+    assert "cannot be read" in journal.read().problem
+
+
+def test_a_long_start_does_not_hide_the_crash_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [("crashed", 'level=fatal msg="the reason"'), *(("now", f"line {number}") for number in range(1500))]
+    lines = [
+        json.dumps({"INVOCATION_ID": start, "__REALTIME_TIMESTAMP": "1", "MESSAGE": message}) for start, message in told
+    ]
+    (tmp_path / "journal").write_text("\n".join(lines) + "\n")
+    stub = tmp_path / "journalctl"
+    stub.write_text(f'#!/bin/sh\nwhile [ "$1" != -n ]; do shift; done\ntail -n "$2" {tmp_path / "journal"}\n')
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert [one.invocation for one in journal.read().starts] == ["crashed", "now"]
