@@ -4,8 +4,8 @@
 causes_stack.py judge by, and `registries`, `k3s_host`, `tag_named`, which tell the names that the run has to find.
 `secrets`, `settings`: problems of the inventory's secrets and of what else it says, sentences; `notes`: what of it is
 worth a word and stops nothing. `k3s_token`: the token that k3s shall have. `mongo_login`: `username` and `password`
-that MongoDB shall have. `skip`: checks whose causes are told and do not stop the run. `inventory`: what `-i` names,
-for the commands that cure.
+that MongoDB shall have. `registry_login`: logins for the images of `look`. `skip`: checks whose causes are told and do
+not stop the run. `inventory`: what `-i` names, for the commands that cure.
 
 Where no module can run, since Python, sudo or its password is missing, a shell is asked what that can tell.
 """
@@ -47,6 +47,14 @@ def names_to_find(state: Mapping[str, Any], needs: Mapping[str, Any]) -> list[st
     return found
 
 
+def image_causes(state: Mapping[str, Any], others: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Why an image of the release cannot be had; nothing where its registry has no address, which says it already."""
+    problem = str((state.get("images") or {}).get("problem") or "")
+    if not problem or any(one["check"] == "dns" for one in others):
+        return []
+    return [{"check": "images", "found": problem, "why": "", "cure": ""}]
+
+
 def told(cause: Mapping[str, str]) -> str:
     """A cause in one line."""
     cure = cause["cure"]
@@ -66,7 +74,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
     _supports_check_mode = True
     _requires_connection = True
     _VALID_ARGS = frozenset(
-        {"look", "needs", "secrets", "settings", "notes", "k3s_token", "mongo_login", "skip", "inventory"}
+        {
+            "look",
+            "needs",
+            "secrets",
+            "settings",
+            "notes",
+            "k3s_token",
+            "mongo_login",
+            "registry_login",
+            "skip",
+            "inventory",
+        }
     )
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -102,6 +121,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
     ) -> tuple[dict[str, Any], list[dict[str, str]], list[str]]:
         """What the server said, its causes, and notes."""
         look = {**arguments["look"], "k3s_token": arguments.get("k3s_token") or None, **_login(arguments)}
+        if look.get("images"):
+            look["registry_login"] = arguments.get("registry_login") or []
         needs = arguments["needs"]
         before = time.time()
         try:
@@ -119,7 +140,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
             return self._without_modules(host, state, needs, task_vars)
         facts = {**state, **state.get("server", {}), "time": state["time"], "asked": (before, time.time())}
         judged = _machine["causes"](facts, {**needs, "names": names_to_find(state, needs)})
-        return state, [*_stack["causes"](state, needs), *judged], _machine["notes"](facts)
+        return state, [*_stack["causes"](state, needs), *judged, *image_causes(state, judged)], _machine["notes"](facts)
 
     def _away(self, host: str, words: str) -> tuple[dict[str, Any], list[dict[str, str]], list[str]]:
         # the connection's, which may be another than the host's name

@@ -11,7 +11,7 @@ description:
     installation that is not this project's, who holds the ports that the stack publishes, memory, disk, who holds the
     lock, and what of files, libraries, units and Kubernetes is asked for.
   - Works before Docker is installed; C(docker.available) is then false.
-  - Nothing that it asks may take long; what does not answer in time is said to be so.
+  - Nothing that it asks may take long but a registry; what does not answer in time is said to be so.
 options:
   base:
     description: Where Integr8sCode is installed.
@@ -86,6 +86,38 @@ options:
   k3s_token:
     description: The token that k3s shall have; not judged without it.
     type: str
+  images:
+    description:
+      - A release whose images are asked for at their registries, with C(registry_login), and at the engine. None
+        without it.
+    type: dict
+    suboptions:
+      services:
+        description: Image reference (C(registry/repository:tag)) of each service.
+        type: dict
+        required: true
+      renewed:
+        description: Registry, with its path, whose tags are resolved again. Those of others keep the running digest.
+        type: str
+        required: true
+  registry_login:
+    description: Logins for C(images). No password is returned.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      registry:
+        description: Host, with port if any. C(docker.io) for Docker Hub.
+        type: str
+        required: true
+      username:
+        description: Name to log in with.
+        type: str
+        required: true
+      password:
+        description: Password or token.
+        type: str
+        required: true
   mongo_root_username:
     description: The login that MongoDB shall have; not judged without it.
     type: str
@@ -206,6 +238,11 @@ kubernetes:
   description: By worker, whether its kubeconfig is C(usable), and the C(problem).
   type: dict
   returned: always
+images:
+  description: C(services), C(digests) and C(missing) as M(container_images) returns them, or C(problem), why one cannot
+    be had.
+  type: dict
+  returned: where O(images) is given and an engine could ask
 disk:
   description: Free bytes and inodes of the file systems below the base, Docker's root directory, k3s' and /var, and
     whether each is read-only.
@@ -218,7 +255,9 @@ server:
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.atomic_files import MASK
 from ansible.module_utils.basic import AnsibleModule
@@ -228,11 +267,54 @@ from ansible.module_utils.releases.layout import Layout
 from ansible.module_utils.releases.lock import UNIT
 from ansible.module_utils.releases.targets import left_by_rollback, rollback_target
 from ansible.module_utils.secret_files import other_contents
-from ansible.module_utils.server_state import kubernetes, machine, releases, stack
+from ansible.module_utils.server_state import images, kubernetes, machine, releases, stack
 from ansible.module_utils.server_state.listeners import read_listeners
 
 LOGIN = ("mongo_root_username", "mongo_root_password")
 """The files of secrets whose content the stack keeps (roles/integr8scode/tasks/release.yml)."""
+
+
+def read(parameters: dict[str, Any], base: Path, release: dict[str, Any] | None) -> dict[str, Any]:
+    """The module's result, but for what a registry says."""
+    engine = stack.read_docker(parameters["project"], base)
+    history = read_history(base)
+    running = str(release["id"]) if release else None
+    kept = releases.read_kept(base, running, history, engine.pop("images"))
+    ids = [one["id"] for one in kept]
+    units = machine.read_units([UNIT, *parameters["units"]])
+    switching = machine.at_work(units.pop(UNIT))
+    places = {
+        "base": base,
+        "docker": Path(engine["docker"]["root"] or "/var/lib/docker"),
+        "k3s": Path("/var/lib/rancher"),
+        "var": Path("/var"),
+    }
+    found = {"server": look(parameters["server"], parameters["k3s_token"])} if parameters["server"] else {}
+    return {
+        "release": release,
+        "current_problem": Layout(base).current_problem(),
+        "releases": kept,
+        "rollback_target": rollback_target(history, running, ids),
+        "rollback_left": left_by_rollback(history, running, ids),
+        "history": history[-parameters["history_lines"] :] if parameters["history_lines"] > 0 else [],
+        "other_secrets": other_contents(
+            base / "secrets", {name: parameters[name] for name in LOGIN if parameters[name] is not None}
+        ),
+        "seeded": releases.read_seeded(base),
+        # where nobody knows, a switch may be at work
+        "lock": releases.read_lock(base, parameters["lease_seconds"], switching is not False),
+        "switching": switching,
+        "time": time.time(),
+        "listeners": read_listeners(set(parameters["ports"])),
+        "memory": machine.read_memory(),
+        "disk": {name: machine.free_space(path) for name, path in places.items()},
+        "files": {path: machine.describe_path(Path(path)) for path in parameters["files"]},
+        "libraries": machine.importable(parameters["libraries"]),
+        "units": units,
+        "kubernetes": kubernetes.described(parameters["kubernetes"]) if parameters["kubernetes"] else {},
+        **found,
+        **engine,
+    }
 
 
 def main() -> None:
@@ -264,6 +346,25 @@ def main() -> None:
                 },
             },
             "k3s_token": {"type": "str", "no_log": True},
+            "images": {
+                "type": "dict",
+                "options": {
+                    "services": {"type": "dict", "required": True},
+                    "renewed": {"type": "str", "required": True},
+                },
+            },
+            "registry_login": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                # the whole, since the server's journal gets sub-options as they are
+                "no_log": True,
+                "options": {
+                    "registry": {"type": "str", "required": True},
+                    "username": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                },
+            },
             "mongo_root_username": {"type": "str"},
             "mongo_root_password": {"type": "str", "no_log": True},
             "lease_seconds": {"type": "int", "default": 1800},
@@ -271,56 +372,24 @@ def main() -> None:
         supports_check_mode=True,
     )
     parameters = dict(module.params)
+    # neither is ever returned; masked, one that is a common word would be masked inside of paths and names too
     if parameters["mongo_root_password"] is not None:
-        # it is never returned; masked, one that is a common word would be masked inside of paths and names too
         module.params["mongo_root_password"] = MASK
         module.no_log_values.discard(parameters["mongo_root_password"])
+    for login in parameters["registry_login"]:
+        module.no_log_values.difference_update(login.values())
+    module.params["registry_login"] = [{**login, "password": MASK} for login in parameters["registry_login"]]
     base = Path(parameters["base"])
     try:
         release = releases.read_release(base)
     except ValueError as error:
         module.fail_json(msg=str(error))
-    engine = stack.read_docker(parameters["project"], base)
-    images = engine.pop("images")
-    history = read_history(base)
-    running = str(release["id"]) if release else None
-    kept = releases.read_kept(base, running, history, images)
-    ids = [one["id"] for one in kept]
-    units = machine.read_units([UNIT, *parameters["units"]])
-    switching = machine.at_work(units.pop(UNIT))
-    places = {
-        "base": base,
-        "docker": Path(engine["docker"]["root"] or "/var/lib/docker"),
-        "k3s": Path("/var/lib/rancher"),
-        "var": Path("/var"),
-    }
-    found = {"server": look(parameters["server"], parameters["k3s_token"])} if parameters["server"] else {}
-    module.exit_json(
-        changed=False,
-        release=release,
-        current_problem=Layout(base).current_problem(),
-        releases=kept,
-        rollback_target=rollback_target(history, running, ids),
-        rollback_left=left_by_rollback(history, running, ids),
-        history=history[-parameters["history_lines"] :] if parameters["history_lines"] > 0 else [],
-        other_secrets=other_contents(
-            base / "secrets", {name: parameters[name] for name in LOGIN if parameters[name] is not None}
-        ),
-        seeded=releases.read_seeded(base),
-        # where nobody knows, a switch may be at work
-        lock=releases.read_lock(base, parameters["lease_seconds"], switching is not False),
-        switching=switching,
-        time=time.time(),
-        listeners=read_listeners(set(parameters["ports"])),
-        memory=machine.read_memory(),
-        disk={name: machine.free_space(path) for name, path in places.items()},
-        files={path: machine.describe_path(Path(path)) for path in parameters["files"]},
-        libraries=machine.importable(parameters["libraries"]),
-        units=units,
-        kubernetes=kubernetes.described(parameters["kubernetes"]) if parameters["kubernetes"] else {},
-        **found,
-        **engine,
-    )
+    digests: dict[str, str] = (release or {}).get("digests") or {}
+    with ThreadPoolExecutor(1) as beside:
+        # it takes longest, and waits for others
+        asked = beside.submit(images.described, parameters["images"], parameters["registry_login"], digests)
+        found = read(parameters, base, release)
+    module.exit_json(changed=False, **found, **asked.result())
 
 
 if __name__ == "__main__":

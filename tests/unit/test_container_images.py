@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.module_utils import container_images as library
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError
+from ansible.module_utils.server_state import images as look
 from ansible.modules import container_images
 from docker.errors import APIError, ImageNotFound
 
@@ -43,7 +45,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
     def make(**arguments: Any) -> Api:
         api = Api(arguments.pop("local", set()), **arguments)
         client = type("Client", (), {"api": api, "info": staticmethod(lambda: {"DockerRootDir": "/"})})
-        monkeypatch.setattr(container_images, "connect", lambda timeout: client)
+        for module in (container_images, look):
+            monkeypatch.setattr(module, "connect", lambda timeout: client)
         return api
 
     return make
@@ -165,5 +168,44 @@ def test_an_error_names_the_cure(engine: Any, run_module: Any, error: str, cure:
     ],
 )
 def test_references_are_taken_apart(reference: str, registry: str, repository: str) -> None:
-    assert container_images.registry_of(reference) == registry
-    assert container_images.repository_of(reference) == repository
+    assert library.registry_of(reference) == registry
+    assert library.repository_of(reference) == repository
+
+
+LOGIN = {"registry": "registry.example", "username": "ops", "password": "a-password-for-tests"}
+ASKED = {"services": {"backend": BACKEND, "mongo": MONGO}, "renewed": "registry.example/integr8scode"}
+
+
+def test_the_look_at_a_server_asks_for_the_applications_images_alone(engine: Any) -> None:
+    other = f"sha256:{'b' * 64}"
+    api = engine(local={f"docker.io/library/mongo@{other}"})
+    # both run; the tag of the first may have moved
+    found = look.described(ASKED, [LOGIN], {BACKEND: other, MONGO: other})["images"]
+    assert [asked for asked, _ in api.asked] == [BACKEND]
+    assert found["digests"] == {BACKEND: DIGEST, MONGO: other}
+    assert found["services"]["backend"] == f"{BACKEND}@{DIGEST}"
+    assert (found["missing"], api.pulled) == ([BACKEND], [])
+
+
+def test_another_registry_whose_name_begins_alike_is_not_the_applications(engine: Any) -> None:
+    api = engine(local={f"registry.example/integr8scode-tools/x@{DIGEST}"})
+    alike = "registry.example/integr8scode-tools/x:1"
+    look.described({**ASKED, "services": {"x": alike}}, [], {alike: DIGEST})
+    assert api.asked == []
+
+
+def test_the_look_tells_why_an_image_cannot_be_had_and_no_password(engine: Any) -> None:
+    engine(error="unauthorized: a-password-for-tests")
+    asked = {**ASKED, "services": {"backend": BACKEND}}
+    (problem,) = look.described(asked, [LOGIN], {})["images"].values()
+    assert "registry.example refuses the login of 'ops'" in problem
+    assert "a-password-for-tests" not in problem
+
+
+def test_a_look_without_an_engine_or_a_tag_says_nothing_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_engine(timeout: int) -> Any:
+        raise EngineUnavailableError("no engine")
+
+    monkeypatch.setattr(look, "connect", no_engine)
+    assert look.described(ASKED, [LOGIN], {}) == {}
+    assert look.described(None, [LOGIN], {}) == {}

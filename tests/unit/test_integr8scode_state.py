@@ -177,10 +177,12 @@ def test_another_login_of_mongo_is_found_and_not_shown(tmp_path: Path, run_modul
 def test_a_password_that_is_a_common_word_spoils_no_path(tmp_path: Path, run_module: Any) -> None:
     (tmp_path / "marker").write_text("x")
     name = str(tmp_path / "marker")
-    given = {"base": str(tmp_path), "files": [name], "mongo_root_password": "marker"}
+    login = {"registry": "r", "username": "tmp", "password": "marker"}
+    given = {"base": str(tmp_path), "files": [name], "mongo_root_password": "marker", "registry_login": [login]}
     answer = run_module("integr8scode_state", given)
     assert name in answer["files"]
     assert answer["invocation"]["module_args"]["mongo_root_password"] != "marker"
+    assert answer["invocation"]["module_args"]["registry_login"][0]["password"] != "marker"
 
 
 def test_works_without_docker(tmp_path: Path, run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from ansible.module_utils.k3s_common import UNIT
 
-# One start of k3s writes some 500 lines until it ends itself, and the one before it has to be seen as well: while a start
-# is under way, or ends just now, only that one tells why.
+# One start of k3s writes some 500 lines until it ends itself, and the one before it has to be seen as well: while a
+# start is under way, or ends just now, only that one tells why.
 LINES = 5000
 LINE_LENGTH = 600  # of what is kept of a line; k3s writes whole command lines
 _ADDRESS = r"\[?(?P<address>[0-9a-fA-F:.]*)\]?"

@@ -111,6 +111,29 @@ def test_everything_is_told_at_once_and_nothing_else(monkeypatch: pytest.MonkeyP
     assert "ghcr.io: dead; github.com: dead" in lines[3]
 
 
+def test_an_image_that_cannot_be_had_is_told_with_everything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = {"problem": "ghcr.io/x/backend:1 does not exist in the registry"}
+    answer = Asked(monkeypatch, state(memory={"total_bytes": 1}, images=images)).run()
+    assert [line.split()[1] for line in answer["msg"][1:-1]] == ["memory:", "images:"]
+    assert answer["msg"][2] == f"2. images: {images['problem']}"
+    # a registry without an address is told once
+    nameless = state(names={"ghcr.io": "dead", "github.com": "203.0.113.1"}, images=images)
+    answer = Asked(monkeypatch, nameless).run()
+    assert [line.split()[1] for line in answer["msg"][1:-1]] == ["dns:"]
+    assert "failed" not in Asked(monkeypatch, state(images={"digests": {}, "missing": []})).run()
+
+
+def test_a_login_goes_to_the_server_only_with_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    login = [{"registry": "ghcr.io", "username": "ops", "password": "hidden-hidden"}]
+    asked = Asked(monkeypatch, state(), registry_login=login)
+    asked.run()
+    look = {"base": "/opt/integr8scode", "images": {"services": {}, "renewed": "ghcr.io"}}
+    named = Asked(monkeypatch, state(), registry_login=login, look=look)
+    named.run()
+    assert "registry_login" not in asked.modules[0]
+    assert named.modules[0]["registry_login"] == login
+
+
 def test_what_else_the_inventory_says_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = Asked(monkeypatch, state(), secrets=[SECRET], settings=["a name is an example"]).run()
     assert answer["msg"][1:3] == [f"1. secret: {SECRET}", "2. setting: a name is an example"]
