@@ -20,7 +20,7 @@ from typing import Any
 from ansible.plugins.callback import CallbackBase
 
 THRESHOLDS = (100_000, 50, 100)
-"""New objects until the youngest are looked at, and how many such looks until older, then all are; Python: 700, 10, 10."""
+"""New objects until the youngest are looked at, and how many such looks until older ones are. Python: 700, 10, 10."""
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible itself is not typed
