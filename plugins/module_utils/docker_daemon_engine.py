@@ -19,10 +19,26 @@ CONFIG = "/etc/docker/daemon.json"
 DOCKER_SOCKET = "/run/docker.sock"
 
 
+# in the names of settings whose value is a secret, such as the log driver's splunk-token
+_SECRET = r"token|passw|secret"  # noqa: S105  (a pattern)
+
+
 def mask(text: str) -> str:
-    """Text for a diff, without the user and password of a URL."""
+    """Text for a diff, without the user and password of a URL, and without a token."""
     # a file that somebody else has written may hold \" in it
-    return re.sub(r"://(?:[^\s\"\\]|\\.)+@", "://***@", text)
+    text = re.sub(r"://(?:[^\s\"\\]|\\.)+@", "://***@", text)
+    return re.sub(rf'(?i)("[^"]*(?:{_SECRET})[^"]*"\s*:\s*)"(?:[^"\\]|\\.)*"', r'\1"***"', text)
+
+
+def secret_texts(value: Any, *, named: bool = False) -> set[str]:
+    """Every text in nested settings that the name of a setting above it calls a secret."""
+    if isinstance(value, str):
+        return {value} if named and value else set()
+    if isinstance(value, dict):
+        below = ((one, named or bool(re.search(_SECRET, str(name), re.IGNORECASE))) for name, one in value.items())
+    else:
+        below = ((one, named) for one in (value if isinstance(value, list) else []))
+    return {text for one, secret in below for text in secret_texts(one, named=secret)}
 
 
 def read(path: str) -> str | None:

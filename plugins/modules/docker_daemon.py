@@ -33,7 +33,7 @@ options:
   no_proxy:
     {type: list, elements: str, default: [], description: Hosts and domains that are reached without the proxy.}
   default_ulimits: {type: dict, default: {}, description: Limit name to its soft and hard value.}
-  options: {type: dict, default: {}, description: Further keys of daemon.json; a null removes one.}
+  options: {type: dict, default: {}, description: Further keys of daemon.json; a null removes one. In no log.}
   registry_ca_certificates: {type: dict, default: {}, description: Registry (host or host:port) to its CA in PEM.}
   allow_container_restart: {type: bool, default: false, description: Allow a restart that stops running containers.}
   engine_min_version: {type: str, required: true, description: Oldest engine that is accepted once it runs.}
@@ -82,7 +82,7 @@ from ansible.module_utils.docker_daemon_common import (
     overlapping_routes,
     render_config,
 )
-from ansible.module_utils.docker_daemon_engine import CONFIG, DOCKER_SOCKET, Daemon, mask, read, write
+from ansible.module_utils.docker_daemon_engine import CONFIG, DOCKER_SOCKET, Daemon, mask, read, secret_texts, write
 
 CERTIFICATES = "/etc/docker/certs.d"
 # set while a new file waits for the daemon to take it over; /run forgets it on a reboot, which takes it over as well
@@ -231,7 +231,7 @@ def wanted_config(parameters: dict[str, Any], old: str | None) -> dict[str, Any]
 
 
 def make_diff(old: str | None, text: str, certificates: dict[str, str | None]) -> list[dict[str, str]]:
-    """What --diff shows: each file that changes, without passwords in URLs."""
+    """What --diff shows: each file that changes, without passwords in URLs and without tokens."""
     pairs = [(CONFIG, old, text), *((path, read(path), new) for path, new in certificates.items())]
     return [
         {"before_header": path, "after_header": path, "before": mask(before or ""), "after": mask(after or "")}
@@ -332,7 +332,8 @@ def main() -> None:
             "https_proxy": {"type": "str", "default": "", "no_log": True},
             "no_proxy": {"type": "list", "elements": "str", "default": []},
             "default_ulimits": {"type": "dict", "default": {}},
-            "options": {"type": "dict", "default": {}},
+            # the whole, since the server's journal gets what is nested as it is
+            "options": {"type": "dict", "default": {}, "no_log": True},
             "registry_ca_certificates": {"type": "dict", "default": {}},
             "allow_container_restart": {"type": "bool", "default": False},
             "engine_min_version": {"type": "str", "required": True},
@@ -340,6 +341,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # ... and in results only what its name calls a secret is masked: json-file, or a 3, stands in many a message
+    proxies = {module.params[name] for name in ("http_proxy", "https_proxy") if module.params[name]}
+    module.no_log_values = proxies | secret_texts(module.params["options"])
     try:
         result = run(module)
     except DockerDaemonError as error:

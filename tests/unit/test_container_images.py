@@ -19,6 +19,8 @@ MONGO = "docker.io/library/mongo:8.0.20"
 class Api:
     """The part of docker-py's low-level client that the module uses."""
 
+    timeout = 15
+
     def __init__(self, local: set[str], error: str | None = None) -> None:
         self.local = local
         self.error = error
@@ -185,6 +187,7 @@ def test_the_look_at_a_server_asks_for_the_applications_images_alone(engine: Any
     assert found["digests"] == {BACKEND: DIGEST, MONGO: other}
     assert found["services"]["backend"] == f"{BACKEND}@{DIGEST}"
     assert (found["missing"], api.pulled) == ([BACKEND], [])
+    assert api.timeout == 60
 
 
 def test_another_registry_whose_name_begins_alike_is_not_the_applications(engine: Any) -> None:

@@ -226,6 +226,17 @@ def test_diff_shows_no_password_of_a_url() -> None:
     assert engine.mask('"http://me:p/w@x@proxy:1", "http://a"') == '"http://***@proxy:1", "http://a"'
 
 
+def test_a_token_of_a_log_driver_is_in_no_diff_and_known_as_a_secret() -> None:
+    options = {"log-driver": "splunk", "log-opts": {"splunk-token": 'a"token', "tag": "x"}, "dns": ["192.0.2.1"]}
+    shown = engine.mask(json.dumps(options))
+    assert json.loads(shown) == {**options, "log-opts": {"splunk-token": "***", "tag": "x"}}
+    assert engine.secret_texts(options) == {'a"token'}
+    assert engine.secret_texts({"passwords": ["one", {"x": "two"}], "log-level": "info", "debug": True}) == {
+        "one",
+        "two",
+    }
+
+
 def test_changed_proxy_password_is_a_change_and_stays_hidden() -> None:
     old, new = (common.build_config(**SETTINGS, https_proxy=f"http://me:{word}@proxy.test") for word in ("one", "two"))
     assert common.changed_keys(common.render_config(old), new) == {"proxies"}

@@ -10,7 +10,8 @@ from ansible.module_utils.atomic_files import MASK
 from ansible.module_utils.container_images import ImageError, Images
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError, connect
 
-CALL_SECONDS = 60
+ENGINE_SECONDS = 15
+REGISTRY_SECONDS = 60
 
 
 def described(
@@ -31,7 +32,10 @@ def described(
     renewed = str(asked["renewed"]).rstrip("/") + "/"
     locked = {image: digest for image, digest in running.items() if digest and not image.startswith(renewed)}
     try:
-        images = Images(connect(timeout=CALL_SECONDS), logins)
+        client = connect(timeout=ENGINE_SECONDS)
+        # the engine waits for the registry
+        client.api.timeout = REGISTRY_SECONDS
+        images = Images(client, logins)
         found = images.look(asked["services"], locked)
         images.find_all(found, locked)
     except EngineUnavailableError:
