@@ -47,12 +47,10 @@ def names_to_find(state: Mapping[str, Any], needs: Mapping[str, Any]) -> list[st
     return found
 
 
-def image_causes(state: Mapping[str, Any], others: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Why an image of the release cannot be had; nothing where its registry has no address, which says it already."""
+def image_causes(state: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Why an image of the release cannot be had."""
     problem = str((state.get("images") or {}).get("problem") or "")
-    if not problem or any(one["check"] == "dns" for one in others):
-        return []
-    return [{"check": "images", "found": problem, "why": "", "cure": ""}]
+    return [{"check": "images", "found": problem, "why": "", "cure": ""}] if problem else []
 
 
 def told(cause: Mapping[str, str]) -> str:
@@ -107,6 +105,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
         for note in notes:
             self._display.warning(f"{host}: {note}")
         found = [one for one in found if one["check"] not in skip]
+        if any(one["check"] == "dns" for one in found):
+            # a registry without an address is told once
+            found = [one for one in found if one["check"] != "images"]
         if not found:
             return state
         lines = [f"{number}. {told(one)}" for number, one in enumerate(found, 1)]
@@ -140,7 +141,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible itself is not t
             return self._without_modules(host, state, needs, task_vars)
         facts = {**state, **state.get("server", {}), "time": state["time"], "asked": (before, time.time())}
         judged = _machine["causes"](facts, {**needs, "names": names_to_find(state, needs)})
-        return state, [*_stack["causes"](state, needs), *judged, *image_causes(state, judged)], _machine["notes"](facts)
+        return state, [*_stack["causes"](state, needs), *judged, *image_causes(state)], _machine["notes"](facts)
 
     def _away(self, host: str, words: str) -> tuple[dict[str, Any], list[dict[str, str]], list[str]]:
         # the connection's, which may be another than the host's name

@@ -120,6 +120,9 @@ def test_an_image_that_cannot_be_had_is_told_with_everything_else(monkeypatch: p
     nameless = state(names={"ghcr.io": "dead", "github.com": "203.0.113.1"}, images=images)
     answer = Asked(monkeypatch, nameless).run()
     assert [line.split()[1] for line in answer["msg"][1:-1]] == ["dns:"]
+    # ... unless that is what somebody knows better
+    answer = Asked(monkeypatch, nameless, skip=["dns"]).run()
+    assert [line.split()[1] for line in answer["msg"][1:-1]] == ["images:"]
     assert "failed" not in Asked(monkeypatch, state(images={"digests": {}, "missing": []})).run()
 
 
