@@ -54,6 +54,21 @@ def image_digest(reference: str) -> str | None:
     return reference.partition("@")[2] or None
 
 
+SEARCHED_LINES = 5000
+
+
+def lines_before_restart(container: Any, lines: int = 20) -> str:
+    """Return what a container said last before Docker started it again; "" where none of it is kept.
+
+    It writes on into the same log: its last lines are those of a start that went well.
+    """
+    # both are UTC; without the Z a shorter fraction of a second sorts before a longer one that begins alike
+    started = str(container.attrs["State"]["StartedAt"]).rstrip("Z")
+    told = container.logs(tail=SEARCHED_LINES, timestamps=True).decode("utf-8", errors="replace").splitlines()
+    stamped = (line.partition(" ") for line in told)
+    return "\n".join([text for stamp, _, text in stamped if stamp.rstrip("Z") < started][-lines:])
+
+
 def last_lines(container: Any, lines: int = 20) -> str:
     """Return a container's last log lines as text, for an error message."""
     return str(container.logs(tail=lines).decode("utf-8", errors="replace")).rstrip()

@@ -15,6 +15,7 @@ from ansible.module_utils.integr8scode_docker import (
     connect,
     docker_errors,
     last_lines,
+    lines_before_restart,
 )
 from ansible.module_utils.releases.compose import EngineLostError
 from ansible.module_utils.releases.layout import PROJECT
@@ -27,17 +28,22 @@ T = TypeVar("T")
 
 
 class ServiceError(Exception):
-    """A service is not what it should be; the text says which, what was found, and shows its container's last lines."""
+    """A service is not what it should be; the text says which, what was found, and shows its container's last lines.
 
-    def __init__(self, problem: str, containers: list[Any] | None = None) -> None:
-        logs = "".join(f"\nLast lines of {one.name}:\n{_lines(one)}" for one in containers or [])
+    With `again`, where Docker has started it again, those from before that.
+    """
+
+    def __init__(self, problem: str, containers: list[Any] | None = None, *, again: bool = False) -> None:
+        logs = "".join(f"\nLast lines of {one.name}:\n{_lines(one, again)}" for one in containers or [])
         super().__init__(problem + "." + logs)
         self.problem = problem
 
 
-def _lines(container: Any) -> str:
+def _lines(container: Any, again: bool) -> str:
     try:
-        return last_lines(container)
+        # one that is down at the moment has said nothing since it ended
+        before = lines_before_restart(container) if again and container.attrs["State"]["Status"] == "running" else ""
+        return before or last_lines(container)
     except (docker_errors.DockerException, OSError) as error:
         return f"(they cannot be read: {error})"
 
@@ -202,7 +208,7 @@ def wait_until_well(
             raise ServiceError(f"no container of {service} is what the release says it should be", found_all)
         for container in ours:
             if death := death_of(container, before):
-                raise ServiceError(f"the new {service} {death} soon after its start", [container])
+                raise ServiceError(f"the new {service} {death} soon after its start", [container], again=True)
         found = [problem for problem in map(problem_of, ours) if problem]
         if not found:
             return ours

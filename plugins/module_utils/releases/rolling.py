@@ -292,7 +292,7 @@ class Rolling:
             ours = [(service, one) for service in services for one in found.get(service, [])]
             for service, container in ours:
                 if death := death_of(container, before):
-                    raise ServiceError(f"the new {service} {death} soon after its start", [container])
+                    raise ServiceError(f"the new {service} {death} soon after its start", [container], again=True)
             now = time.monotonic()
             if loading and now - seen_at >= 1:
                 had, used = used, {one.id: processor_seconds(one) for _, one in ours}

@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 import urllib.parse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -183,9 +183,11 @@ class Verifier:
     def wait_until_well(self) -> None:
         """Wait until every service runs as defined and is healthy.
 
-        :raises ServiceError: the time is over.
+        :raises ServiceError: the time is over, or a container that was made for this release has restarted.
         """
         while True:
+            if self.known is not None:
+                self._refuse_restarts({}, self.known)
             found = self.problem()
             if found is None:
                 return
@@ -212,6 +214,18 @@ class Verifier:
                 raise VerificationError(f"{wrong}, which is not the container of this release")
             time.sleep(0.5)
 
+    def _refuse_restarts(self, before: Mapping[str, int], uncounted: Collection[str] = ()) -> None:
+        """See that nothing restarted more often than before.
+
+        :raises ServiceError: a container did, and is none of the uncounted.
+        """
+        for service, ours in self.stack.containers().items():
+            for container in () if service in self.beside else ours:
+                restarts = container.attrs["RestartCount"] - before.get(container.id, 0)
+                if restarts > 0 and container.id not in uncounted:
+                    problem = f"{service} restarted {restarts} time(s) while it was watched"
+                    raise ServiceError(problem, [container], again=True)
+
     def watch(self, seconds: float) -> None:
         """Watch for the stable window.
 
@@ -222,11 +236,7 @@ class Verifier:
             before = {name: count for name, count in before.items() if name in self.known}
         end = time.monotonic() + seconds
         while True:
-            for service, ours in self.stack.containers().items():
-                for container in () if service in self.beside else ours:
-                    restarts = container.attrs["RestartCount"] - before.get(container.id, 0)
-                    if restarts > 0:
-                        raise ServiceError(f"{service} restarted {restarts} time(s) while it was watched", [container])
+            self._refuse_restarts(before)
             found = self.problem()
             if found:
                 raise ServiceError(f"{found[0]} while it was watched", found[1])

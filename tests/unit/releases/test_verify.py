@@ -146,6 +146,28 @@ def test_a_restart_in_the_window_is_told(server: FakeServer, verifier: Verifier)
         verifier.watch(10)
 
 
+def test_what_it_said_before_its_restart_is_shown(server: FakeServer, verifier: Verifier) -> None:
+    server.running("result-processor")[0].restarts = 1
+    verifier.known = set()
+    with pytest.raises(ServiceError) as raised:
+        verifier.watch(10)
+    assert "why integr8scode-result-processor" in str(raised.value)
+    assert "well again" not in str(raised.value)
+
+
+def test_a_new_container_that_restarted_is_not_waited_for(server: FakeServer, verifier: Verifier) -> None:
+    live = server.running("backend")[0]
+    live.restarts = 1
+    # it was there before
+    verifier.known = {one.id for one in server.containers_now}
+    verifier.wait_until_well()
+    verifier.known -= {live.id}
+    began = server.clock.monotonic()
+    with pytest.raises(ServiceError, match=r"backend restarted 1 time\(s\)"):
+        verifier.wait_until_well()
+    assert server.clock.monotonic() - began < 1
+
+
 def test_one_that_ends_in_the_window_is_told(server: FakeServer, verifier: Verifier) -> None:
     def ends(_: str) -> None:
         server.running("kafka")[:] = []
