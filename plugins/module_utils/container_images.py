@@ -12,6 +12,20 @@ from ansible.module_utils.integr8scode_docker import docker_errors
 
 PARALLEL = 3  # the engine's own limit of layers at a time (max-concurrent-downloads)
 
+LOGINS: dict[str, Any] = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    # the whole, since the server's journal gets sub-options as they are
+    "no_log": True,
+    "options": {
+        "registry": {"type": "str", "required": True},
+        "username": {"type": "str", "required": True},
+        "password": {"type": "str", "required": True, "no_log": True},
+    },
+}
+"""The argument of a module that takes logins, by the registry's host as it stands in the references."""
+
 
 class ImageError(Exception):
     """An image cannot be had; the message says which, why, and the cure."""

@@ -84,7 +84,7 @@ pulled:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.container_images import ImageError, Images
+from ansible.module_utils.container_images import LOGINS, ImageError, Images
 from ansible.module_utils.integr8scode_docker import EngineUnavailableError, connect
 
 
@@ -94,18 +94,7 @@ def main() -> None:
         argument_spec={
             "services": {"type": "dict", "required": True},
             "locked": {"type": "dict", "default": {}},
-            "credentials": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                # the whole, since the server's journal gets sub-options as they are
-                "no_log": True,
-                "options": {
-                    "registry": {"type": "str", "required": True},
-                    "username": {"type": "str", "required": True},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                },
-            },
+            "credentials": LOGINS,
             "pull": {"type": "bool", "default": True},
             "min_free_mb": {"type": "int", "default": 1024},
         },

@@ -261,6 +261,7 @@ from typing import Any
 
 from ansible.module_utils.atomic_files import MASK
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.container_images import LOGINS
 from ansible.module_utils.history import read_history
 from ansible.module_utils.preflight.look import look
 from ansible.module_utils.releases.layout import Layout
@@ -353,18 +354,7 @@ def main() -> None:
                     "renewed": {"type": "str", "required": True},
                 },
             },
-            "registry_login": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                # the whole, since the server's journal gets sub-options as they are
-                "no_log": True,
-                "options": {
-                    "registry": {"type": "str", "required": True},
-                    "username": {"type": "str", "required": True},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                },
-            },
+            "registry_login": LOGINS,
             "mongo_root_username": {"type": "str"},
             "mongo_root_password": {"type": "str", "no_log": True},
             "lease_seconds": {"type": "int", "default": 1800},
