@@ -184,7 +184,9 @@ class Switch:
     ) -> None:
         """Raises one of FAILURES."""
         deadline = time.monotonic() + self.settings.healthy_timeout_seconds
-        verifier = Verifier(self.stack, move.edge, expected, deadline, known, beside=move.beside)
+        # where nothing is to be watched, no restart counts
+        counted = known if stable else None
+        verifier = Verifier(self.stack, move.edge, expected, deadline, counted, beside=move.beside)
         with self.journal.step("verify", "asking what serves, from outside and from inside"):
             verifier.wait_until_well()
             verifier.edge_serves_these()

@@ -663,6 +663,13 @@ def test_one_that_died_before_it_was_watched_counts_too(server: FakeServer) -> N
     undone(server, server.switch("two", executions_wait_seconds=60, stable_seconds=5), "k8s-worker restarted")
 
 
+def test_where_nothing_is_watched_no_restart_counts(server: FakeServer) -> None:
+    server.deployed("one")
+    server.executions = {"e1": server.clock.time() + 60}
+    server.release("two", k8s_worker={"hash": "two", "dies_after": 25})
+    assert server.switch("two", executions_wait_seconds=60, stable_seconds=0).result == "ok"
+
+
 def test_a_container_that_was_not_touched_may_have_restarted_before_it_was_watched(server: FakeServer) -> None:
     server.deployed("one")
     for live in server.running("kafka"):
